@@ -1,0 +1,337 @@
+"""Adapters: LoRA weights, linear head and labels for one (dataset, backbone).
+
+An adapter is a folder in PEFT's own format, which ``PeftModel.from_pretrained`` loads, with
+the head and a description beside it:
+
+    adapter_config.json, adapter_model.safetensors    PEFT's
+    head.safetensors                                  weight, bias
+    openmed.json                                      dataset, types, backbone, windows
+    README.md, training.json                          the card
+
+Nothing here imports spaCy.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .backbones import BackboneRef
+from .corpora import registry
+from .decoding import bio_labels
+from .errors import OpenMedError
+from .files import atomic_folder
+
+if TYPE_CHECKING:
+    import torch
+
+LORA_CONFIG = "adapter_config.json"
+LORA_WEIGHTS = "adapter_model.safetensors"
+HEAD = "head.safetensors"
+INFO = "openmed.json"
+CARD = "README.md"
+TRAINING = "training.json"
+FORMAT = 1
+# Folder of the (first) adapter inside a saved component.
+ADAPTER_IN_PIPE = "adapter"
+
+SHIPPED = Path(__file__).parent / "shipped"
+_LORA_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What ``openmed.json`` says.
+
+    dataset (str): Id of the corpus, or "" for the user's own data.
+    types (tuple[str, ...]): Entity types in the order of the head's labels.
+    backbone (BackboneRef): What the LoRA was trained on.
+    window, overlap (int): Wordpieces, as in training.
+    temperature (float): The logits are divided by it.
+    """
+
+    dataset: str
+    types: tuple[str, ...]
+    backbone: BackboneRef
+    window: int = 256
+    overlap: int = 50
+    temperature: float = 1.0
+
+    @property
+    def labels(self) -> list[str]:
+        return bio_labels(self.types)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "types": list(self.types),
+            "backbone": self.backbone.to_dict(),
+            "window": self.window,
+            "overlap": self.overlap,
+            "temperature": self.temperature,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "AdapterInfo":
+        return cls(
+            dataset=str(data["dataset"]),
+            types=tuple(data["types"]),
+            backbone=BackboneRef.from_dict(data["backbone"]),
+            window=int(data["window"]),
+            overlap=int(data["overlap"]),
+            temperature=float(data.get("temperature", 1.0)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """An adapter in memory. Compared by identity: two loads are two adapters.
+
+    info (AdapterInfo): The description.
+    lora_config (dict): PEFT's adapter_config.json.
+    lora (dict[str, Tensor]): PEFT's names to A (rank, in) and B (out, rank) matrices.
+    weight (Tensor[labels, hidden]), bias (Tensor[labels]): The head.
+    card (dict[str, str]): File name to text of what else the folder held (card, records).
+    """
+
+    info: AdapterInfo
+    lora_config: dict[str, Any]
+    lora: "dict[str, torch.Tensor]"
+    weight: "torch.Tensor"
+    bias: "torch.Tensor"
+    card: dict[str, str] = field(default_factory=dict)
+
+    def deltas(self) -> "Iterator[tuple[str, torch.Tensor, torch.Tensor, float]]":
+        """Per adapted module: its path in the encoder, A, B and the scale s of W0 + s·B·A."""
+        scale = self.lora_config["lora_alpha"] / self.lora_config["r"]
+        if self.lora_config.get("use_rslora"):
+            scale = self.lora_config["lora_alpha"] / self.lora_config["r"] ** 0.5
+        for name, a in self.lora.items():
+            if name.endswith(".lora_A.weight"):
+                b = self.lora[name.replace(".lora_A.", ".lora_B.")]
+                path = name.removeprefix(_LORA_PREFIX).removesuffix(".lora_A.weight")
+                yield path, a, b, scale
+
+
+def read(folder: Path) -> Adapter:
+    """Read an adapter folder.
+
+    RAISES (OpenMedError): A file is missing, truncated, or does not fit the others.
+    """
+    names = (INFO, LORA_CONFIG, LORA_WEIGHTS, HEAD, CARD, TRAINING)
+    files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    return from_files(files, str(folder))
+
+
+def from_files(files: Mapping[str, bytes], source: str) -> Adapter:
+    """Make an adapter from the contents of its files; the inverse of ``to_files``.
+
+    files (Mapping[str, bytes]): File name to content.
+    source (str): Where they come from, for messages.
+    RAISES (OpenMedError): A file is missing, truncated, or does not fit the others.
+    """
+    from safetensors.torch import load
+
+    required = (INFO, LORA_CONFIG, LORA_WEIGHTS, HEAD)
+    missing = [name for name in required if name not in files]
+    if missing:
+        raise OpenMedError(
+            f"{source} is not an adapter: it has no {', '.join(missing)}. "
+            f"'spacy openmed train' writes such folders."
+        )
+    contents: dict[str, Any] = {}
+    for name in required:
+        try:
+            contents[name] = (
+                json.loads(files[name]) if name.endswith(".json") else load(files[name])
+            )
+        except Exception as error:  # json and safetensors each have their own kinds
+            raise OpenMedError(
+                f"{name} in {source} cannot be read, it may be truncated: {error}. "
+                f"Get the adapter again."
+            ) from error
+    try:
+        if contents[INFO]["format"] != FORMAT:
+            raise OpenMedError(
+                f"{INFO} in {source} has format {contents[INFO]['format']}; this version of "
+                f"spacy-openmed reads format {FORMAT}. Upgrade spacy-openmed."
+            )
+        adapter = Adapter(
+            info=AdapterInfo.from_dict(contents[INFO]),
+            lora_config=contents[LORA_CONFIG],
+            lora=contents[LORA_WEIGHTS],
+            weight=contents[HEAD]["weight"],
+            bias=contents[HEAD]["bias"],
+            card={
+                name: content.decode("utf8")
+                for name, content in files.items()
+                if name not in required
+            },
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise OpenMedError(
+            f"{source} is not a complete adapter: {error!r} is missing. Get the adapter again."
+        ) from error
+    _check(adapter, source)
+    return adapter
+
+
+def _check(adapter: Adapter, source: str) -> None:
+    labels = len(adapter.info.labels)
+    if adapter.weight.ndim != 2 or len(adapter.weight) != labels or len(adapter.bias) != labels:
+        raise OpenMedError(
+            f"{source}: the head has {len(adapter.weight)} rows, but the types "
+            f"{', '.join(adapter.info.types)} need {labels} labels. Head and {INFO} are not "
+            f"of the same adapter."
+        )
+    unknown = [
+        name
+        for name in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save")
+        if adapter.lora_config.get(name)
+    ]
+    if adapter.lora_config.get("peft_type") != "LORA" or unknown:
+        raise OpenMedError(
+            f"{LORA_CONFIG} in {source}: only plain LoRA can be merged into a shared backbone "
+            f"(found {adapter.lora_config.get('peft_type')} {', '.join(unknown)})."
+        )
+    halves = {name.replace(".lora_A.", ".lora_B.") for name in adapter.lora if "lora_A" in name}
+    if not halves or halves != {name for name in adapter.lora if ".lora_B." in name}:
+        raise OpenMedError(f"{LORA_WEIGHTS} in {source}: A and B matrices do not pair up.")
+    rank = adapter.lora_config.get("r")
+    for name, tensor in adapter.lora.items():
+        if tensor.shape[0 if ".lora_A." in name else 1] != rank:
+            raise OpenMedError(
+                f"{LORA_WEIGHTS} in {source}: {name} has shape {tuple(tensor.shape)}, which is not "
+                f"rank {rank}. Weights and {LORA_CONFIG} are not of the same adapter."
+            )
+
+
+def write(adapter: Adapter, folder: Path) -> None:
+    """Write an adapter folder, whole or not at all."""
+    with atomic_folder(folder) as part:
+        for name, content in to_files(adapter).items():
+            (part / name).write_bytes(content)
+
+
+def to_files(adapter: Adapter) -> dict[str, bytes]:
+    """The files of an adapter folder by name."""
+    from safetensors.torch import save
+
+    return {
+        INFO: _json(adapter.info.to_dict()),
+        LORA_CONFIG: _json(adapter.lora_config),
+        LORA_WEIGHTS: save(adapter.lora, metadata={"format": "pt"}),
+        HEAD: save({"weight": adapter.weight, "bias": adapter.bias}, metadata={"format": "pt"}),
+        **{name: text.encode("utf8") for name, text in adapter.card.items()},
+    }
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode("utf8")
+
+
+def content_hash(adapter: Adapter) -> str:
+    """sha256 over weights and description; the card does not count."""
+    digest = hashlib.sha256()
+    for name, content in sorted(to_files(adapter).items()):
+        if name not in adapter.card:
+            digest.update(f"{name} {len(content)} ".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def package_name(dataset: str) -> str:
+    """Name of the model package of a dataset: bc5cdr-chem → en_openmed_bc5cdr_chem."""
+    return "en_openmed_" + dataset.replace("-", "_")
+
+
+def find(dataset: str, backbone: str | None = None) -> Path:
+    """The folder of the adapter for a dataset.
+
+    Looks in installed model packages (``en_openmed_<dataset>``), then among the adapters
+    that ship with spacy_openmed.
+
+    dataset (str): One of the 12 ids.
+    backbone (str | None): Backbone id; None takes the best adapter, by F1 on dev.
+    RETURNS (Path): Adapter folder.
+    RAISES (OpenMedError): Unknown dataset, or no adapter; lists what was tried.
+    """
+    described = registry.dataset(dataset)
+    tried = []
+    for folder, place in _candidates(dataset):
+        if not (folder / INFO).is_file():
+            tried.append(place)
+            continue
+        info = json.loads((folder / INFO).read_text(encoding="utf8"))
+        if backbone is None or info["backbone"]["id"] == backbone:
+            return folder
+        tried.append(f"{place} (for backbone {info['backbone']['id']})")
+    hint = (
+        f" The corpus may not be handed on: get it from {described.user_data}."
+        if described.user_data
+        else ""
+    )
+    raise OpenMedError(
+        f"No adapter for dataset '{dataset}'"
+        + (f" and backbone '{backbone}'" if backbone else "")
+        + f". Tried: {'; '.join(tried)}. Datasets with an adapter here: "
+        f"{', '.join(available()) or 'none'}. Train one with 'spacy openmed train --dataset "
+        f"{dataset}' and pass its folder as config={{'adapter': …}}.{hint}"
+    )
+
+
+def _candidates(dataset: str) -> Iterator[tuple[Path, str]]:
+    name = package_name(dataset)
+    installed = _installed_package(name)
+    if installed is None:
+        yield Path(name), f"package {name} (not installed)"
+    else:
+        for pipe_info in sorted(installed.glob(f"*/*/{ADAPTER_IN_PIPE}/{INFO}")):
+            yield pipe_info.parent, f"package {name}: {pipe_info.parent}"
+    shipped = sorted((SHIPPED / dataset).glob("*/" + INFO), key=_dev_f1, reverse=True)
+    for info in shipped:
+        yield info.parent, f"shipped {info.parent.name}"
+    if not shipped:
+        yield SHIPPED / dataset, "adapters that ship with spacy_openmed (none)"
+
+
+def _installed_package(name: str) -> Path | None:
+    if not any(p.name == name for p in importlib.metadata.entry_points(group="spacy_models")):
+        return None
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def _dev_f1(info: Path) -> float:
+    training = info.with_name(TRAINING)
+    if not training.is_file():
+        return 0.0
+    return float(json.loads(training.read_text(encoding="utf8")).get("dev", {}).get("f1", 0.0))
+
+
+def available() -> list[str]:
+    """Ids of the datasets that have an adapter on this machine."""
+    return [
+        name
+        for name in registry.datasets()
+        if any((folder / INFO).is_file() for folder, _ in _candidates(name))
+    ]
+
+
+def verify_backbone(adapter: Adapter, ref: BackboneRef, source: str) -> None:
+    """Refuse to run an adapter on another backbone than its own.
+
+    RAISES (OpenMedError): The hashes differ.
+    """
+    own = adapter.info.backbone
+    if own.sha256 != ref.sha256:
+        raise OpenMedError(
+            f"The adapter in {source} was trained on backbone '{own.id}' (sha256 {own.sha256}), "
+            f"not on '{ref.id}' (sha256 {ref.sha256}). Choose an adapter for that backbone, or "
+            f"leave 'backbone' out."
+        )

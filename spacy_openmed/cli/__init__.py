@@ -1,0 +1,1 @@
+"""Command line: ``spacy openmed …``, or ``python -m spacy_openmed …`` without spaCy."""

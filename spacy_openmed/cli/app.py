@@ -1,0 +1,43 @@
+"""The commands, each in a module of its own. Importing this imports neither spaCy nor torch."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from ..errors import OpenMedError
+from . import dapt, evaluate, package, train
+
+app = typer.Typer(
+    name="openmed",
+    help="Biomedical entities: train, evaluate and package adapters.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+def _plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Show an OpenMedError as its message alone, and exit with status 1."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except OpenMedError as error:
+            typer.secho(f"✘ {error}", fg="red", err=True)
+            sys.exit(1)
+
+    return guarded
+
+
+app.command("train")(_plain_errors(train.train))
+app.command("dapt")(_plain_errors(dapt.dapt))
+app.command("evaluate")(_plain_errors(evaluate.evaluate))
+app.command("package")(_plain_errors(package.package))
+
+
+def run() -> None:
+    """Entry point without spaCy."""
+    app(prog_name="python -m spacy_openmed")

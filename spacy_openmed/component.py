@@ -1,0 +1,616 @@
+"""The pipeline component ``openmed_ner``."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from spacy import Language, Vocab, util
+from spacy.pipeline import TrainablePipe
+from spacy.tokens import Doc, Span, SpanGroup
+from spacy.training import Example, validate_examples, validate_get_examples
+from thinc.api import Optimizer, set_dropout_rate
+from tokenizers import Tokenizer
+
+from . import adapters, backbones
+from .alignment import ALIGNMENTS, align
+from .atoms import EDGES
+from .conflicts import without_conflicts
+from .corpora import registry
+from .decoding import decode
+from .entities import Entity
+from .errors import OpenMedError
+from .inference import Floats
+from .labelling import label_wordpieces, outermost
+from .network import tagging_loss
+from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
+
+DEFAULT_CONFIG = """
+[openmed_ner]
+dataset = null
+backbone = null
+adapter = null
+annotate = "ents"
+spans_key = "openmed"
+threshold = 0.0
+alignment = "split"
+edges = "word"
+overwrite = false
+labels = {}
+batch_wordpieces = 4096
+window = 256
+overlap = 50
+bundle_backbone = false
+
+[openmed_ner.model]
+@architectures = "spacy-openmed.PeftTokenTagger.v1"
+
+[openmed_ner.scorer]
+@scorers = "spacy-openmed.offset_scorer.v1"
+"""
+
+ANNOTATE = ("ents", "spans", "both")
+DEFAULT_BACKBONE = "minilm"
+IGNORED = -100
+_TOKENIZER = "tokenizer.json"
+_BACKBONE = "backbone"
+
+if not Span.has_extension("openmed_score"):
+    Span.set_extension("openmed_score", default=None)
+
+
+@Language.factory(
+    "openmed_ner",
+    default_config=util.load_config_from_str(DEFAULT_CONFIG)["openmed_ner"],
+    assigns=[
+        "doc.ents",
+        "doc.spans",
+        "token.ent_iob",
+        "token.ent_type",
+        "span._.openmed_score",
+    ],
+    retokenizes=True,
+    default_score_weights={"ents_f": 1.0, "ents_p": 0.0, "ents_r": 0.0, "ents_per_type": None},
+)
+def make_openmed_ner(
+    nlp: Language,
+    name: str,
+    model: TaggerModel,
+    dataset: str | list[str] | None,
+    backbone: str | None,
+    adapter: str | Path | None,
+    annotate: str,
+    spans_key: str,
+    threshold: float | dict[str, float],
+    alignment: str,
+    edges: str,
+    overwrite: bool,
+    labels: dict[str, str],
+    batch_wordpieces: int,
+    window: int,
+    overlap: int,
+    bundle_backbone: bool,
+    scorer: Callable[..., dict[str, Any]] | None,
+) -> "OpenMedNER":
+    """Make the component; its weights are loaded when they are first needed.
+
+    dataset (str | list[str] | None): One of the 12 dataset ids, or several of them.
+    backbone (str | None): Backbone id; None takes the best adapter for the dataset.
+    adapter (str | Path | None): Folder of an adapter; wins over ``dataset``.
+    annotate (str): "ents" writes doc.ents, "spans" doc.spans[spans_key], "both" both.
+    spans_key (str): Key of doc.spans; its ``attrs["scores"]`` has one score a span.
+    threshold (float | dict[str, float]): Entities with a lower score are dropped; a dict
+        gives one per label.
+    alignment (str): What to do where an entity begins or ends inside a token: "split" the
+        token, "expand" the entity, "contract" it, or drop it ("strict").
+    edges (str): "word": entities begin and end at words; "wordpiece": anywhere.
+    overwrite (bool): False keeps entities that are already there; True replaces those that
+        overlap with new ones.
+    labels (dict[str, str]): Labels to rename.
+    batch_wordpieces (int): Size of a packed batch.
+    window, overlap (int): Wordpieces; longer texts are read in overlapping windows.
+    bundle_backbone (bool): to_disk writes the backbone, too.
+    scorer (Callable | None): The scorer.
+    RAISES (OpenMedError): A value that is not possible.
+    """
+    return OpenMedNER(
+        nlp.vocab,
+        model,
+        name,
+        dataset=dataset,
+        backbone=backbone,
+        adapter=adapter,
+        annotate=annotate,
+        spans_key=spans_key,
+        threshold=threshold,
+        alignment=alignment,
+        edges=edges,
+        overwrite=overwrite,
+        labels=labels,
+        batch_wordpieces=batch_wordpieces,
+        window=window,
+        overlap=overlap,
+        bundle_backbone=bundle_backbone,
+        scorer=scorer,
+    )
+
+
+class OpenMedNER(TrainablePipe):
+    """Biomedical entities from LoRA adapters on a transformer.
+
+    The parameters are those of ``make_openmed_ner``. They are kept in ``cfg`` and may be
+    changed there; a saved pipeline takes them from its config.
+    """
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: TaggerModel,
+        name: str = "openmed_ner",
+        *,
+        dataset: str | Sequence[str] | None = None,
+        backbone: str | None = None,
+        adapter: str | Path | None = None,
+        annotate: str = "ents",
+        spans_key: str = "openmed",
+        threshold: float | Mapping[str, float] = 0.0,
+        alignment: str = "split",
+        edges: str = "word",
+        overwrite: bool = False,
+        labels: Mapping[str, str] | None = None,
+        batch_wordpieces: int = 4096,
+        window: int = 256,
+        overlap: int = 50,
+        bundle_backbone: bool = False,
+        scorer: Callable[..., dict[str, Any]] | None = None,
+    ) -> None:
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.scorer = scorer
+        self.cfg: dict[str, Any] = {
+            "dataset": dataset,
+            "backbone": backbone,
+            "adapter": str(adapter) if adapter is not None else None,
+            "annotate": annotate,
+            "spans_key": spans_key,
+            "threshold": threshold,
+            "alignment": alignment,
+            "edges": edges,
+            "overwrite": overwrite,
+            "labels": dict(labels or {}),
+            "batch_wordpieces": batch_wordpieces,
+            "window": window,
+            "overlap": overlap,
+            "bundle_backbone": bundle_backbone,
+        }
+        _check_config(self.cfg)
+        for key in ("batch_wordpieces", "window", "overlap"):
+            model.attrs[key] = self.cfg[key]
+
+    @property
+    def shim(self) -> TaggerShim:
+        """What holds adapters, backbone and, in training, the network."""
+        return shim_of(self.model)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the entities that the component can find."""
+        self._load()
+        return tuple(dict.fromkeys(self._rename(t) for t in self._types()))
+
+    @property
+    def label_data(self) -> list[str]:
+        """What ``spacy init labels`` writes and ``initialize`` takes."""
+        return list(self.labels) if self.shim.loaded else []
+
+    # Prediction
+
+    def predict(self, docs: Iterable[Doc]) -> list[list[Entity]]:
+        """Find the entities of some docs, which are not changed.
+
+        docs (Iterable[Doc]): The docs.
+        RETURNS (list[list[Entity]]): For each doc in text order; those of one adapter are
+            disjoint.
+        """
+        docs = list(docs)
+        self._load()
+        texts = [doc.text for doc in docs]
+        tagged: list[Tagged] = self.model.predict(docs)
+        found: list[list[Entity]] = [[] for _ in docs]
+        for index, adapter in enumerate(self.shim.adapters):
+            decoded = decode(
+                texts,
+                [t.encoding for t in tagged],
+                [t.logits[index] for t in tagged],
+                [self._rename(t) for t in adapter.info.types],
+                self.cfg["edges"],
+                adapter.info.temperature,
+                self.cfg["threshold"],
+            )
+            for entities, new in zip(found, decoded, strict=True):
+                entities.extend(new)
+        return [sorted(entities) for entities in found]
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Sequence[Sequence[Entity]]) -> None:
+        """Write entities to the docs, as ``annotate``, ``alignment`` and ``overwrite`` say.
+
+        docs (Iterable[Doc]): The docs.
+        scores (Sequence[Sequence[Entity]]): What ``predict`` found.
+        """
+        for doc, entities in zip(docs, scores, strict=True):
+            self._annotate(doc, entities)
+
+    def __call__(self, doc: Doc) -> Doc:
+        """Annotate one doc; a failure goes to the error handler."""
+        for result in self.pipe([doc], batch_size=1):
+            return result
+        return doc
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        """Annotate a stream of docs, in order.
+
+        A doc that fails costs no other: its batch is tried again doc by doc, and only the
+        failing one goes to the error handler.
+
+        stream (Iterable[Doc]): The docs.
+        batch_size (int): Docs to read ahead; they are packed into batches by wordpieces.
+        """
+        stream = iter(stream)
+        while docs := list(islice(stream, batch_size)):
+            try:
+                found = self.predict(docs)
+            except Exception:
+                yield from self._one_by_one(docs)
+                continue
+            for doc, entities in zip(docs, found, strict=True):
+                yield from self._guarded(doc, lambda e=entities: e)
+
+    def _one_by_one(self, docs: Sequence[Doc]) -> Iterator[Doc]:
+        for doc in docs:
+            yield from self._guarded(doc, lambda d=doc: self.predict([d])[0])
+
+    def _guarded(self, doc: Doc, entities: Callable[[], Sequence[Entity]]) -> Iterator[Doc]:
+        try:
+            self.set_annotations([doc], [entities()])
+        except Exception as error:
+            self.get_error_handler()(self.name, self, [doc], error)
+        else:
+            yield doc
+
+    def _annotate(self, doc: Doc, entities: Sequence[Entity]) -> None:
+        placed = align(doc, entities, self.cfg["alignment"])
+        if self.cfg["annotate"] in ("spans", "both"):
+            self._add_spans(doc, placed)
+        if self.cfg["annotate"] in ("ents", "both"):
+            self._add_ents(doc, placed)
+        for span, score in placed:
+            span._.openmed_score = score
+
+    def _add_ents(self, doc: Doc, placed: Sequence[tuple[Span, float]]) -> None:
+        present = list(doc.ents)
+        if self.cfg["overwrite"]:
+            chosen = without_conflicts(placed)
+            covered = {i for span, _ in chosen for i in range(span.start, span.end)}
+            present = [e for e in present if covered.isdisjoint(range(e.start, e.end))]
+        else:
+            chosen = without_conflicts(placed, present)
+        # Tokens that nobody found an entity on are "outside" from now on, not "missing".
+        doc.set_ents([*present, *(span for span, _ in chosen)], default="outside")
+
+    def _add_spans(self, doc: Doc, placed: Sequence[tuple[Span, float]]) -> None:
+        key = self.cfg["spans_key"]
+        spans: list[Span] = []
+        scores: list[float] = []
+        if key in doc.spans and not self.cfg["overwrite"]:
+            spans = list(doc.spans[key])
+            known = doc.spans[key].attrs.get("scores", [])
+            scores = [*known, *[1.0] * (len(spans) - len(known))]
+        present = {(s.start_char, s.end_char, s.label) for s in spans}
+        for span, score in placed:
+            if (span.start_char, span.end_char, span.label) not in present:
+                spans.append(span)
+                scores.append(score)
+        group = SpanGroup(doc, name=key, spans=spans)
+        group.attrs["scores"] = np.array(scores, dtype="float32")
+        doc.spans[key] = group
+
+    # Training
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        """Prepare for training.
+
+        An adapter that is loaded or configured stays if its labels are the data's. Otherwise
+        its LoRA stays and gets a new head; without an adapter, both are new.
+
+        get_examples (Callable): Returns examples; all of them are read for their labels
+            unless ``labels`` is given.
+        nlp (Language | None): The pipeline.
+        labels (Sequence[str] | None): The labels, as ``spacy init labels`` writes them.
+        RAISES (OpenMedError): No labels.
+        """
+        validate_get_examples(get_examples, "OpenMedNER.initialize")
+        if labels is None:
+            labels = sorted({e.label_ for eg in get_examples() for e in eg.reference.ents})
+        if not labels:
+            raise OpenMedError(
+                f"Component '{self.name}' has nothing to learn: no example has an entity. "
+                f"Annotate doc.ents in the training data, or give 'labels'."
+            )
+        original = {new: old for old, new in self.cfg["labels"].items()}
+        types = [original.get(label, label) for label in labels]
+        if not self.shim.loaded and (self.cfg["dataset"] or self.cfg["adapter"]):
+            self._load()
+        if not self.shim.loaded:
+            self.shim.new_adapter(types, self.cfg["backbone"] or DEFAULT_BACKBONE)
+        elif set(types) != set(self.shim.adapter.info.types):
+            self.shim.new_head(types)
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Learn from a batch.
+
+        examples (Iterable[Example]): The batch.
+        drop (float): Dropout of LoRA and head in this update.
+        sgd (Optimizer | None): Updates the weights; without it gradients add up.
+        losses (dict[str, float] | None): The loss is added under the component's name.
+        RETURNS (dict[str, float]): The losses.
+        """
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, "OpenMedNER.update")
+        self._load()
+        if not any(len(eg.predicted) for eg in examples):
+            return losses
+        set_dropout_rate(self.model, drop)
+        tagged, backprop = self.model.begin_update([eg.predicted for eg in examples])
+        loss, gradients = self.get_loss(examples, tagged)
+        backprop(gradients)
+        if sgd is not None:
+            self.finish_update(sgd)
+        losses[self.name] += loss
+        return losses
+
+    def get_loss(
+        self, examples: Iterable[Example], scores: Sequence[Tagged]
+    ) -> tuple[float, list[Floats]]:
+        """Label-smoothed cross-entropy over wordpieces, the same as in ``finetune``.
+
+        examples (Iterable[Example]): Gold entities are taken by their characters; tokens
+            whose entity annotation is missing do not count.
+        scores (Sequence[Tagged]): What the model returned for the predicted docs.
+        RETURNS (tuple[float, list[float32[n, labels]]]): Loss and its gradient on the logits.
+        """
+        ids = {label: i for i, label in enumerate(self.shim.adapters[0].info.labels)}
+        gold = [
+            self._gold(eg.reference, tagged, ids)
+            for eg, tagged in zip(examples, scores, strict=True)
+        ]
+        logits = torch.from_numpy(np.concatenate([tagged.logits[0] for tagged in scores]))
+        logits.requires_grad_()
+        targets = torch.from_numpy(np.concatenate(gold))
+        if not bool((targets != IGNORED).any()):
+            return 0.0, [np.zeros_like(tagged.logits[0]) for tagged in scores]
+        loss = tagging_loss(logits, targets, self.model.attrs["settings"]["label_smoothing"])
+        (gradient,) = torch.autograd.grad(loss, logits)
+        ends = np.cumsum([len(targets) for targets in gold])[:-1]
+        return float(loss), np.split(gradient.numpy(), ends)
+
+    def _gold(self, reference: Doc, tagged: Tagged, ids: dict[str, int]) -> Any:
+        encoding = tagged.encoding
+        if not reference.has_annotation("ENT_IOB"):
+            return np.full(len(encoding), IGNORED, dtype=np.int64)
+        original = {new: old for old, new in self.cfg["labels"].items()}
+        entities = [
+            Entity(e.start_char, e.end_char, original.get(e.label_, e.label_))
+            for e in reference.ents
+        ]
+        unknown = sorted({e.label for e in entities if f"B-{e.label}" not in ids})
+        if unknown:
+            raise OpenMedError(
+                f"Component '{self.name}' cannot learn the label {', '.join(unknown)}: its head "
+                f"knows {', '.join(self.labels)}. Initialize it on data with all labels."
+            )
+        labels = label_wordpieces(encoding, outermost(entities), ids)
+        for token in reference:
+            if token.ent_iob == 0:
+                end = token.idx + len(token)
+                labels[(encoding.starts < end) & (encoding.ends > token.idx)] = IGNORED
+        return labels
+
+    def add_label(self, label: str) -> int:
+        """Not possible once the head exists: it has a row for each label.
+
+        RETURNS (int): 0 if the label is already there.
+        RAISES (OpenMedError): It is not.
+        """
+        if label in self.labels:
+            return 0
+        raise OpenMedError(
+            f"Component '{self.name}' has the labels {', '.join(self.labels)}; '{label}' cannot "
+            f"be added. Call nlp.initialize with examples, or labels, that have all of them."
+        )
+
+    def score(self, examples: Iterable[Example], **kwargs: Any) -> dict[str, Any]:
+        """Score examples with the configured scorer."""
+        if self.scorer is None:
+            return {}
+        return self.scorer(
+            examples, annotate=self.cfg["annotate"], spans_key=self.cfg["spans_key"], **kwargs
+        )
+
+    # Loading and saving
+
+    def _load(self) -> None:
+        """Read the adapters that the config asks for, unless there are some already.
+
+        RAISES (OpenMedError): None found, or they do not fit.
+        """
+        with self.shim.loading:
+            if self.shim.loaded:
+                return
+            folders = self._configured_folders()
+            loaded = [adapters.read(folder) for folder in folders]
+            if self.cfg["backbone"] is not None:
+                ref = backbones.reference(self.cfg["backbone"])
+                for folder, adapter in zip(folders, loaded, strict=True):
+                    adapters.verify_backbone(adapter, ref, str(folder))
+            self.shim.set_adapters(loaded)
+
+    def _configured_folders(self) -> list[Path]:
+        if self.cfg["adapter"] is not None:
+            return [Path(self.cfg["adapter"])]
+        if self.cfg["dataset"] is None:
+            raise OpenMedError(
+                f"Component '{self.name}' has no adapter. Set 'dataset' (adapters here: "
+                f"{', '.join(adapters.available()) or 'none'}) or 'adapter' in its config, or "
+                f"train it (nlp.initialize, spacy train)."
+            )
+        names = self.cfg["dataset"]
+        names = [names] if isinstance(names, str) else names
+        return [adapters.find(name, self.cfg["backbone"]) for name in names]
+
+    def _types(self) -> list[str]:
+        return [t for adapter in self.shim.adapters for t in adapter.info.types]
+
+    def _rename(self, label: str) -> str:
+        renamed: str = self.cfg["labels"].get(label, label)
+        return renamed
+
+    def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
+        """Adapters, tokenizer and the reference to the backbone.
+
+        exclude (Iterable[str]): "vocab" or "model".
+        """
+        if self.cfg["dataset"] or self.cfg["adapter"]:
+            self._load()
+        serialize: dict[str, Callable[[], bytes]] = {
+            "vocab": lambda: self.vocab.to_bytes(exclude=exclude),
+            "model": lambda: self.shim.to_bytes(),
+        }
+        packed: bytes = util.to_bytes(serialize, exclude)
+        return packed
+
+    def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> "OpenMedNER":
+        """The inverse of ``to_bytes``."""
+        deserialize: dict[str, Callable[[bytes], Any]] = {
+            "vocab": lambda b: self.vocab.from_bytes(b, exclude=exclude),
+            "model": lambda b: self.shim.from_bytes(b),
+        }
+        util.from_bytes(bytes_data, deserialize, exclude)
+        return self
+
+    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
+        """Write a folder: vocab, tokenizer, ``adapter/`` and, if bundled, ``backbone/``.
+
+        path (str | Path): The folder.
+        exclude (Iterable[str]): "vocab" or "model".
+        """
+        if self.cfg["dataset"] or self.cfg["adapter"]:
+            self._load()
+        serialize: dict[str, Callable[[Path], None]] = {
+            "vocab": lambda p: self.vocab.to_disk(p, exclude=exclude),
+            "model": lambda p: self._model_to_disk(p.parent),
+        }
+        util.to_disk(path, serialize, exclude)
+
+    def _model_to_disk(self, folder: Path) -> None:
+        if not self.shim.loaded:
+            return
+        (folder / _TOKENIZER).write_text(self.shim.tokenizer.to_str(), encoding="utf8")
+        for name, adapter in zip(_adapter_names(), self.shim.current(), strict=False):
+            adapters.write(adapter, folder / name)
+        if self.cfg["bundle_backbone"]:
+            source = self.shim.backbone.folder
+            (folder / _BACKBONE).mkdir(exist_ok=True)
+            for name in backbones.FILES:
+                if (source / name).is_file() and source != folder / _BACKBONE:
+                    shutil.copyfile(source / name, folder / _BACKBONE / name)
+
+    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "OpenMedNER":
+        """The inverse of ``to_disk``. The backbone is loaded at first use."""
+        deserialize: dict[str, Callable[[Path], Any]] = {
+            "vocab": lambda p: self.vocab.from_disk(p, exclude=exclude),
+            "model": lambda p: self._model_from_disk(p.parent),
+        }
+        util.from_disk(path, deserialize, exclude)
+        return self
+
+    def _model_from_disk(self, folder: Path) -> None:
+        folders = []
+        for name in _adapter_names():
+            if not (folder / name).is_dir():
+                break
+            folders.append(folder / name)
+        if not folders:
+            return
+        tokenizer = folder / _TOKENIZER
+        self.shim.set_adapters(
+            [adapters.read(one) for one in folders],
+            Tokenizer.from_file(str(tokenizer)) if tokenizer.is_file() else None,
+            folder / _BACKBONE if (folder / _BACKBONE).is_dir() else None,
+        )
+
+    def __reduce__(self) -> Any:
+        return _unpickle, (self.vocab, self.model, self.name, self.cfg, self.scorer)
+
+
+def _unpickle(
+    vocab: Vocab, model: TaggerModel, name: str, cfg: dict[str, Any], scorer: Any
+) -> OpenMedNER:
+    return OpenMedNER(vocab, model, name, **cfg, scorer=scorer)
+
+
+def _adapter_names() -> Iterator[str]:
+    """adapter, adapter-1, adapter-2, …"""
+    yield adapters.ADAPTER_IN_PIPE
+    number = 0
+    while True:
+        number += 1
+        yield f"{adapters.ADAPTER_IN_PIPE}-{number}"
+
+
+def _check_config(cfg: Mapping[str, Any]) -> None:
+    """Refuse impossible values when the component is made, not when it first runs."""
+    for key, choices in (("annotate", ANNOTATE), ("alignment", ALIGNMENTS), ("edges", EDGES)):
+        if cfg[key] not in choices:
+            raise OpenMedError(
+                f"openmed_ner: {key} = {cfg[key]!r}. Choose {', '.join(map(repr, choices))}."
+            )
+    names = cfg["dataset"]
+    names = [names] if isinstance(names, str) else list(names or [])
+    for name in names:
+        registry.dataset(name)
+    if len(set(names)) < len(names):
+        raise OpenMedError(f"openmed_ner: dataset = {names!r} names a dataset twice.")
+    if cfg["batch_wordpieces"] < 1:
+        raise OpenMedError(
+            f"openmed_ner: batch_wordpieces = {cfg['batch_wordpieces']} must be at least 1."
+        )
+    if not 0 <= cfg["overlap"] < cfg["window"] - 2:
+        raise OpenMedError(
+            f"openmed_ner: window = {cfg['window']}, overlap = {cfg['overlap']}: the overlap "
+            f"must be at least 0 and smaller than the window without its 2 special tokens."
+        )
+    threshold = cfg["threshold"]
+    limits = threshold.values() if isinstance(threshold, Mapping) else [threshold]
+    if not all(0.0 <= limit <= 1.0 for limit in limits):
+        raise OpenMedError(
+            f"openmed_ner: threshold = {threshold!r}: scores are probabilities in [0, 1]."
+        )

@@ -1,0 +1,71 @@
+"""Scoring a predictor on a corpus: raw F1 and CoNLL F1."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..backbones import file_sha256
+from ..corpora.conll import read_conll
+from ..corpora.documents import Document, corpus_file
+from ..corpora.jsonl import read_jsonl
+from ..corpora.registry import dataset as find_dataset
+from ..entities import Entity
+from ..labelling import outermost
+from .scores import Scores, on_tokens, score
+
+Predict = Callable[[Sequence[str]], list[list[Entity]]]
+_BATCH = 64
+
+
+def evaluate(predict: Predict, dataset: str, split: str, corpus: Path) -> dict[str, Any]:
+    """Both scores of one split.
+
+    predict (Predict): Texts to entities.
+    dataset (str): One of the 12 ids.
+    split (str): "train", "dev" or "test".
+    corpus (Path): Folder with the prepared corpora.
+    RETURNS (dict): "raw" and "conll", each precision, recall, f1 in percent, counts, and
+        the same per label.
+    RAISES (OpenMedError): Unknown dataset, or no such files.
+    """
+    types = find_dataset(dataset).types
+    raw_file = corpus_file(corpus, dataset, split, ".jsonl")
+    conll_file = corpus_file(corpus, dataset, split, ".conll")
+    return {
+        "dataset": dataset,
+        "split": split,
+        "data": {p.name: file_sha256(p) for p in (raw_file, conll_file)},
+        "raw": raw_scores(predict, read_jsonl(raw_file, types)).to_dict(),
+        "conll": conll_scores(predict, read_conll(conll_file, types)).to_dict(),
+    }
+
+
+def raw_scores(predict: Predict, documents: Iterable[Document]) -> Scores:
+    """Exact match on the character offsets of raw text: what a user gets.
+
+    Nested annotations are flattened to the outermost first, since BIO cannot say more.
+    """
+    documents = list(documents)
+    predicted = _in_batches(predict, documents)
+    return score([outermost(d.entities) for d in documents], predicted)
+
+
+def conll_scores(predict: Predict, documents: Iterable[Document]) -> Scores:
+    """Exact match on the corpus's tokens: what the literature reports.
+
+    The model reads whole documents of tokens joined by blanks; its entities are put on
+    those tokens. Equal to seqeval's strict micro F1.
+    """
+    documents = list(documents)
+    predicted = _in_batches(predict, documents)
+    return score(
+        [on_tokens(d.entities, d.tokens) for d in documents],
+        [on_tokens(p, d.tokens) for p, d in zip(predicted, documents, strict=True)],
+    )
+
+
+def _in_batches(predict: Predict, documents: Sequence[Document]) -> list[list[Entity]]:
+    predicted: list[list[Entity]] = []
+    for start in range(0, len(documents), _BATCH):
+        predicted.extend(predict([d.text for d in documents[start : start + _BATCH]]))
+    return predicted

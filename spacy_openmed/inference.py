@@ -1,0 +1,183 @@
+"""Running adapters: encodings in, stitched logits out.
+
+Adapters on the same backbone share one copy of its weights. The active adapter's LoRA is
+merged into them, W = W0 + s·B·A (Hu et al., arXiv 2106.09685, section 4.1), so inference
+costs what the plain backbone costs, and switching costs a few matrix products.
+Nothing here imports spaCy.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import backbones
+from .adapters import Adapter
+from .errors import OpenMedError
+from .windows import Encoding, SpecialTokens, cut, pack, pad, special_tokens, stitch
+
+Floats = NDArray[np.float32]
+# int64[batch, length] ids and attention mask to float32[batch, length, labels]
+Forward = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
+
+
+class SharedBackbone:
+    """A backbone that any number of adapters take turns on.
+
+    One lock covers merging and the forward pass: a thread never computes with another's
+    adapter. (The pass itself uses all of torch's threads, so little is lost.)
+
+    folder (Path): Verified backbone folder.
+    device (str): Torch device.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.folder = folder
+        self.device = device
+        self.tokenizer = backbones.load_tokenizer(folder)
+        self.encoder: Any = backbones.load_encoder(folder).to(device)
+        self.special = special_tokens(self.tokenizer, int(self.encoder.config.pad_token_id or 0))
+        self._pristine: dict[str, torch.Tensor] = {}
+        self._active: Adapter | None = None
+        self.lock = threading.Lock()
+
+    def logits(
+        self, adapter: Adapter, ids: NDArray[np.int64], mask: NDArray[np.int64]
+    ) -> Floats:
+        """Score a batch with an adapter.
+
+        ids, mask (int64[batch, length]): Special tokens included.
+        RETURNS (float32[batch, length, labels])
+        """
+        with self.lock, torch.inference_mode():
+            self._activate(adapter)
+            hidden = self.encoder(
+                input_ids=torch.from_numpy(ids).to(self.device),
+                # Without padding there is nothing to mask, and attention runs faster.
+                attention_mask=None if mask.all() else torch.from_numpy(mask).to(self.device),
+            )[0]
+            scores = torch.nn.functional.linear(
+                hidden.float(), adapter.weight.to(self.device), adapter.bias.to(self.device)
+            )
+        result: Floats = scores.cpu().numpy()
+        return result
+
+    def _activate(self, adapter: Adapter) -> None:
+        if self._active is adapter:
+            return
+        self._active = None
+        for path, original in self._pristine.items():
+            self.encoder.get_submodule(path).weight.copy_(original)
+        for path, a, b, scale in adapter.deltas():
+            weight = self.encoder.get_submodule(path).weight
+            if path not in self._pristine:
+                self._pristine[path] = weight.detach().clone()
+            delta = (b.to(self.device).float() @ a.to(self.device).float()) * scale
+            weight.copy_(self._pristine[path].float() + delta)
+        self._active = adapter
+
+    def check(self, adapter: Adapter, source: str) -> None:
+        """Refuse an adapter whose matrices do not fit this encoder.
+
+        RAISES (OpenMedError): Names the first matrix that does not fit.
+        """
+        for path, a, b, _ in adapter.deltas():
+            try:
+                weight = self.encoder.get_submodule(path).weight
+            except AttributeError:
+                weight = None
+            if weight is None or tuple(weight.shape) != (b.shape[0], a.shape[1]):
+                raise OpenMedError(
+                    f"The adapter in {source} does not fit backbone {self.folder}: its LoRA for "
+                    f"'{path}' is {b.shape[0]} × {a.shape[1]}, the backbone has "
+                    f"{tuple(weight.shape) if weight is not None else 'no such layer'}."
+                )
+        hidden = self.encoder.config.hidden_size
+        if adapter.weight.shape[1] != hidden:
+            raise OpenMedError(
+                f"The adapter in {source} does not fit backbone {self.folder}: its head takes "
+                f"{adapter.weight.shape[1]} features, the backbone has {hidden}."
+            )
+
+
+_shared: "weakref.WeakValueDictionary[tuple[str, str], SharedBackbone]" = (
+    weakref.WeakValueDictionary()
+)
+_shared_lock = threading.Lock()
+
+
+def shared_backbone(folder: Path, device: str = "cpu") -> SharedBackbone:
+    """The process's one copy of a backbone; it lives as long as somebody holds it.
+
+    folder (Path): Verified backbone folder; the same weights in two folders are one.
+    device (str): Torch device.
+    """
+    key = (backbones.file_sha256(folder / backbones.WEIGHTS), device)
+    with _shared_lock:
+        backbone = _shared.get(key)
+        if backbone is None:
+            backbone = SharedBackbone(folder, device)
+            _shared[key] = backbone
+    return backbone
+
+
+def _after_fork() -> None:
+    # Torch's thread pool does not survive a fork: the child would wait for it for ever.
+    # A lock held by another thread of the parent would stay locked, too.
+    torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    for backbone in list(_shared.values()):
+        backbone.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def tag(
+    encodings: Sequence[Encoding],
+    forward: Forward,
+    special: SpecialTokens,
+    labels: int,
+    window: int = 256,
+    overlap: int = 50,
+    batch_wordpieces: int = 4096,
+) -> list[Floats]:
+    """Score the wordpieces of some texts: cut, pack, run, stitch.
+
+    encodings (Sequence[Encoding]): Texts of any length.
+    forward (Forward): The network.
+    special (SpecialTokens): What it expects around a window.
+    labels (int): Number of BIO labels.
+    window, overlap (int): Wordpieces; a window counts its special tokens.
+    batch_wordpieces (int): Largest batch, padding included.
+    RETURNS (list[float32[n, labels]]): One array a text, one row a wordpiece.
+    """
+    cuts = [cut(len(e), window - special.count, overlap) for e in encodings]
+    windows = [
+        encoding.ids[start:end]
+        for encoding, spans in zip(encodings, cuts, strict=True)
+        for start, end in spans
+    ]
+    scores: list[Floats] = [np.zeros((0, labels), dtype=np.float32)] * len(windows)
+    first = len(special.prefix)
+    for batch in pack([len(w) + special.count for w in windows], batch_wordpieces):
+        ids, mask = pad([windows[i] for i in batch], special)
+        for index, rows in zip(batch, forward(ids, mask), strict=True):
+            # Copied: a view would keep the whole batch alive until the text is decoded.
+            scores[index] = rows[first : first + len(windows[index])].copy()
+    results = []
+    position = 0
+    for spans in cuts:
+        mine = scores[position : position + len(spans)]
+        results.append(stitch(spans, mine) if mine else np.zeros((0, labels), dtype=np.float32))
+        position += len(spans)
+    return results

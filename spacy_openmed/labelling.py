@@ -1,0 +1,46 @@
+"""Annotated entities to wordpiece labels: the inverse of decoding, for training."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .entities import Entity
+from .windows import Encoding
+
+
+def outermost(entities: Iterable[Entity]) -> list[Entity]:
+    """Flatten nested and overlapping entities: the longer stays, of equals the earlier.
+
+    RETURNS (list[Entity]): Disjoint, in text order.
+    """
+    kept: list[Entity] = []
+    for entity in sorted(entities, key=lambda e: (e.start - e.end, e.start, e.label)):
+        if all(entity.end <= other.start or other.end <= entity.start for other in kept):
+            kept.append(entity)
+    return sorted(kept)
+
+
+def label_wordpieces(
+    encoding: Encoding, entities: Sequence[Entity], label_ids: Mapping[str, int]
+) -> NDArray[np.int64]:
+    """BIO labels of all wordpieces of a text.
+
+    Every wordpiece that shares a character with an entity belongs to it.
+
+    encoding (Encoding): The text's wordpieces.
+    entities (Sequence[Entity]): Disjoint.
+    label_ids (Mapping[str, int]): "B-X" and "I-X" to index; "O" is 0.
+    RETURNS (int64[n]): Label indices.
+    """
+    labels = np.zeros(len(encoding), dtype=np.int64)
+    for entity in entities:
+        inside = np.flatnonzero(
+            (encoding.starts < entity.end)
+            & (encoding.ends > entity.start)
+            & (encoding.starts < encoding.ends)
+        )
+        inside = inside[labels[inside] == 0]
+        labels[inside] = label_ids[f"I-{entity.label}"]
+        labels[inside[:1]] = label_ids[f"B-{entity.label}"]
+    return labels

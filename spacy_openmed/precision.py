@@ -1,0 +1,35 @@
+"""Which number format a training machine computes in."""
+
+from pathlib import Path
+
+import torch
+
+from .errors import OpenMedError
+
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+
+
+def resolve_precision(name: str) -> str:
+    """Turn "auto" into what the hardware does well.
+
+    name (str): "auto", "bf16", "fp16" or "fp32".
+    RETURNS (str): "bf16", "fp16" or "fp32". "auto" is half precision on a GPU, bf16 on a
+        processor with bf16 instructions, else fp32.
+    RAISES (OpenMedError): Unknown name.
+    """
+    if name not in PRECISIONS:
+        raise OpenMedError(f"precision = {name!r}: choose {', '.join(map(repr, PRECISIONS))}.")
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether bf16 matrix products are done by the processor rather than emulated."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

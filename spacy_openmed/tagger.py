@@ -1,0 +1,431 @@
+"""The registered Thinc architecture: docs in, wordpieces and their logits out."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import srsly
+import torch
+from spacy.tokens import Doc
+from thinc.api import Model, Optimizer, PyTorchShim, get_torch_default_device
+from tokenizers import Tokenizer
+
+from . import adapters, backbones, network
+from .adapters import Adapter, AdapterInfo
+from .errors import OpenMedError
+from .inference import Floats, SharedBackbone, shared_backbone, tag
+from .network import TokenTagger
+from .precision import resolve_precision
+from .windows import Encoding, SpecialTokens, cut, encode_batch, owned, pack, pad, special_tokens
+
+# Every linear layer of the encoders this is used with, by its own name.
+LINEAR_LAYERS = r".*\.(query|key|value|query_proj|key_proj|value_proj|dense)"
+
+
+@dataclass
+class Tagged:
+    """One doc as the network sees it.
+
+    encoding (Encoding): Its n wordpieces.
+    logits (list[float32[n, labels]]): One array for each adapter.
+    """
+
+    encoding: Encoding
+    logits: list[Floats]
+
+
+TaggerModel = Model[list[Doc], list[Tagged]]
+
+
+def PeftTokenTagger(
+    rank: int = 32,
+    alpha: int = 64,
+    lora_dropout: float = 0.05,
+    target_modules: str = LINEAR_LAYERS,
+    dropout: float = 0.1,
+    attention_dropout: float = 0.0,
+    label_smoothing: float = 0.1,
+    precision: str = "auto",
+) -> TaggerModel:
+    """Transformer with LoRA and a linear head over its wordpieces.
+
+    The settings are for training. An adapter that is loaded brings its own rank and targets.
+
+    rank, alpha, lora_dropout, target_modules: Of a new LoRA, see ``LoraSettings``.
+    dropout (float): Of the encoder's layers and before the head.
+    attention_dropout (float): Of attention weights; 0 is much faster.
+    label_smoothing (float): Share of the target spread over all labels.
+    precision (str): Of the arithmetic in training: "auto", "bf16", "fp16" or "fp32".
+    RETURNS (Model[list[Doc], list[Tagged]])
+    """
+    settings: dict[str, Any] = {
+        "rank": rank,
+        "alpha": alpha,
+        "lora_dropout": lora_dropout,
+        "target_modules": target_modules,
+        "dropout": dropout,
+        "attention_dropout": attention_dropout,
+        "label_smoothing": label_smoothing,
+        "precision": precision,
+    }
+    return Model(
+        "openmed_tagger",
+        forward,
+        attrs={
+            "settings": settings,
+            "window": 256,
+            "overlap": 50,
+            "batch_wordpieces": 4096,
+            "dropout_rate": None,
+        },
+        shims=[TaggerShim(settings)],
+    )
+
+
+def forward(
+    model: TaggerModel, docs: Sequence[Doc], is_train: bool
+) -> tuple[list[Tagged], Callable[[list[Floats]], list[Doc]]]:
+    """Encode, cut, run and stitch; in training, remember how to go back."""
+    shim = shim_of(model)
+    encodings = encode_batch([doc.text for doc in docs], shim.tokenizer)
+    window, overlap = model.attrs["window"], model.attrs["overlap"]
+    batch = model.attrs["batch_wordpieces"]
+    if not is_train:
+        scores = shim.tag(encodings, window, overlap, batch)
+        tagged = [
+            Tagged(encoding, [logits[i] for logits in scores])
+            for i, encoding in enumerate(encodings)
+        ]
+        return tagged, lambda gradients: []
+    shim.set_dropout(model.attrs["dropout_rate"])
+    logits, backprop = shim.begin_tagging(encodings, window, overlap, batch)
+
+    def back(gradients: list[Floats]) -> list[Doc]:
+        backprop(gradients)
+        return []
+
+    tagged = [Tagged(e, [rows]) for e, rows in zip(encodings, logits, strict=True)]
+    return tagged, back
+
+
+def shim_of(model: TaggerModel) -> "TaggerShim":
+    """The shim that holds a tagger's weights."""
+    shim = model.shims[0]
+    assert isinstance(shim, TaggerShim)
+    return shim
+
+
+class TaggerShim(PyTorchShim):
+    """Adapters on a shared backbone and, once training has begun, a private network.
+
+    Weights are loaded when they are first needed: spaCy builds every component before it
+    reads the component's files.
+
+    settings (dict): Of ``PeftTokenTagger``.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(None)
+        self.settings = settings
+        self.adapters: list[Adapter] = []
+        self.bundled: Path | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._backbone: SharedBackbone | None = None
+        self.loading = threading.RLock()
+        # The private network is not thread-safe: training switches its layers' modes.
+        self._private = threading.RLock()
+
+    # Loading
+
+    def set_adapters(
+        self,
+        loaded: Sequence[Adapter],
+        tokenizer: Tokenizer | None = None,
+        bundled: Path | None = None,
+    ) -> None:
+        """Use these adapters from now on.
+
+        RAISES (OpenMedError): They belong to different backbones.
+        """
+        hashes = {a.info.backbone.sha256 for a in loaded}
+        if len(hashes) > 1:
+            names = ", ".join(f"{a.info.dataset} on {a.info.backbone.id}" for a in loaded)
+            raise OpenMedError(
+                f"The adapters of one component must share a backbone, but: {names}. "
+                f"Use one component for each backbone."
+            )
+        self.adapters = list(loaded)
+        self.bundled = bundled
+        self._tokenizer = tokenizer
+        self._backbone = None
+        self._model = None
+
+    def new_adapter(self, types: Sequence[str], backbone: str) -> None:
+        """Begin anew: fresh LoRA, fresh head."""
+        from .training.lora import wrap
+        from .training.settings import LoraSettings
+
+        ref = backbones.reference(backbone)
+        folder = backbones.find(ref, self.bundled)
+        lora = LoraSettings(
+            rank=self.settings["rank"],
+            alpha=self.settings["alpha"],
+            dropout=self.settings["lora_dropout"],
+            target_modules=self.settings["target_modules"],
+        )
+        info = AdapterInfo("", tuple(types), ref)
+        tagger = TokenTagger(
+            wrap(self._private_encoder(folder), lora), len(info.labels), self.settings["dropout"]
+        )
+        self.set_adapters([network.to_adapter(tagger, info)], bundled=self.bundled)
+        self._set_network(tagger)
+
+    def new_head(self, types: Sequence[str]) -> None:
+        """Keep the LoRA, but learn other types with a fresh head."""
+        old = self.adapter
+        tagger = self._trainable()
+        info = AdapterInfo(
+            "", tuple(types), old.info.backbone, old.info.window, old.info.overlap
+        )
+        fresh = TokenTagger(tagger.encoder, len(info.labels), self.settings["dropout"])
+        self.adapters = [network.to_adapter(fresh, info)]
+        self._set_network(fresh)
+
+    @property
+    def loaded(self) -> bool:
+        return bool(self.adapters)
+
+    @property
+    def adapter(self) -> Adapter:
+        """The one adapter, with the weights that training has made so far.
+
+        RAISES (OpenMedError): There are several, which cannot be trained together.
+        """
+        if len(self.adapters) != 1:
+            raise OpenMedError(
+                f"This component runs {len(self.adapters)} adapters; only one can be trained. "
+                f"Give each dataset a component of its own to train it."
+            )
+        if self._model is not None:
+            self.adapters = [
+                network.to_adapter(self._model, self.adapters[0].info, card=self.adapters[0].card)
+            ]
+        return self.adapters[0]
+
+    def current(self) -> list[Adapter]:
+        """All adapters, with the weights that training has made so far."""
+        return [self.adapter] if len(self.adapters) == 1 else self.adapters
+
+    @property
+    def backbone(self) -> SharedBackbone:
+        """The shared backbone, loaded at first use."""
+        with self.loading:
+            if self._backbone is None:
+                if not self.adapters:
+                    raise OpenMedError("The tagger has no adapter yet.")
+                ref = self.adapters[0].info.backbone
+                folder = backbones.find(ref, self.bundled)
+                shared = shared_backbone(folder, str(get_torch_default_device()))
+                for adapter in self.adapters:
+                    shared.check(adapter, adapter.info.dataset or "this pipeline")
+                self._backbone = shared
+            return self._backbone
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer saved with the pipeline, else the backbone's."""
+        if self._tokenizer is None:
+            self._tokenizer = self.backbone.tokenizer
+        return self._tokenizer
+
+    @property
+    def special(self) -> SpecialTokens:
+        return special_tokens(self.tokenizer, self.backbone.special.pad)
+
+    # Inference
+
+    def tag(
+        self, encodings: Sequence[Encoding], window: int, overlap: int, batch: int
+    ) -> list[list[Floats]]:
+        """For each adapter, the stitched logits of each text."""
+        results = []
+        for adapter in self.adapters:
+            results.append(
+                tag(
+                    encodings,
+                    self._forward_of(adapter),
+                    self.special,
+                    len(adapter.info.labels),
+                    window,
+                    overlap,
+                    batch,
+                )
+            )
+        return results
+
+    def _forward_of(self, adapter: Adapter) -> Callable[[Any, Any], Floats]:
+        if self._model is None:
+            shared = self.backbone
+            return lambda ids, mask: shared.logits(adapter, ids, mask)
+        return self._run_private
+
+    def _run_private(self, ids: Any, mask: Any) -> Floats:
+        tagger = self._model
+        with self._private, torch.inference_mode():
+            tagger.eval()
+            logits = tagger(
+                torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+            )
+        result: Floats = logits.cpu().numpy()
+        return result
+
+    # Training
+
+    def begin_tagging(
+        self, encodings: Sequence[Encoding], window: int, overlap: int, batch: int
+    ) -> tuple[list[Floats], Callable[[list[Floats]], None]]:
+        """Run with gradients.
+
+        RETURNS: Stitched logits of each text, and the way back from gradients on them.
+        """
+        tagger = self._trainable()
+        special = self.special
+        cuts = [cut(len(e), window - special.count, overlap) for e in encodings]
+        # Where each window's owned wordpieces are: text, first and last in text and window.
+        jobs = [
+            (text, start, end, begin, stop)
+            for text, windows in enumerate(cuts)
+            for (start, end), (begin, stop) in zip(windows, owned(windows), strict=True)
+        ]
+        labels = tagger.head.out_features
+        logits = [np.zeros((len(e), labels), dtype=np.float32) for e in encodings]
+        outputs = []
+        tagger.train()
+        precision = resolve_precision(self.settings["precision"])
+        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+        for indices in pack([end - start + special.count for _, start, end, _, _ in jobs], batch):
+            members = [jobs[i] for i in indices]
+            ids, mask = pad(
+                [encodings[text].ids[start:end] for text, start, end, _, _ in members], special
+            )
+            with torch.autocast(self.device.type, dtype, enabled=precision != "fp32"):
+                scores = tagger(
+                    torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+                )
+            outputs.append((members, scores))
+            first = len(special.prefix)
+            values = scores.detach().cpu().numpy()
+            for row, (text, start, _, begin, stop) in enumerate(members):
+                logits[text][begin:stop] = values[row, first + begin - start : first + stop - start]
+
+        def backprop(gradients: list[Floats]) -> None:
+            for members, scores in outputs:
+                gradient = np.zeros(tuple(scores.shape), dtype=np.float32)
+                first = len(special.prefix)
+                for row, (text, start, _, begin, stop) in enumerate(members):
+                    columns = slice(first + begin - start, first + stop - start)
+                    gradient[row, columns] = gradients[text][begin:stop]
+                scores.backward(torch.from_numpy(gradient).to(scores.device))
+
+        return logits, backprop
+
+    def set_dropout(self, rate: float | None) -> None:
+        """Set the rate that spaCy's training loop asks for on LoRA and head."""
+        if rate is None:
+            return
+        for name, module in self._trainable().named_modules():
+            if isinstance(module, torch.nn.Dropout) and (".lora_" in name or name == "dropout"):
+                module.p = rate
+
+    def _trainable(self) -> TokenTagger:
+        if self._model is None:
+            adapter = self.adapter
+            folder = backbones.find(adapter.info.backbone, self.bundled)
+            self._set_network(
+                network.from_adapter(
+                    self._private_encoder(folder), adapter, self.settings["dropout"]
+                )
+            )
+        tagger: TokenTagger = self._model
+        return tagger
+
+    def _private_encoder(self, folder: Path) -> torch.nn.Module:
+        """A copy of its own: LoRA changes an encoder in place, others share theirs."""
+        encoder = backbones.load_encoder(folder)
+        network.set_dropout(
+            encoder, self.settings["dropout"], self.settings["attention_dropout"]
+        )
+        return encoder
+
+    def _set_network(self, tagger: TokenTagger) -> None:
+        self._model = tagger.to(get_torch_default_device())
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """Step the trained parameters; before any training there is nothing to do."""
+        if self._model is not None:
+            super().finish_update(optimizer)
+
+    @contextlib.contextmanager
+    def use_params(self, params: dict[Any, Any]) -> Iterator[None]:
+        """Run with other weights for a while, e.g. an optimizer's averages.
+
+        Thinc's own version looks for keys that its optimizers do not write, and does nothing.
+        """
+        named = dict(self._model.named_parameters()) if self._model is not None else {}
+        mine = {name: params[self.id, name] for name in named if (self.id, name) in params}
+        backup = {name: named[name].detach().clone() for name in mine}
+        with torch.no_grad():
+            for name, value in mine.items():
+                named[name].copy_(torch.as_tensor(np.asarray(value)))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in backup.items():
+                    named[name].copy_(value)
+
+    @property
+    def device(self) -> torch.device:
+        return get_torch_default_device()
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        self._backbone = None
+        if self._model is not None:
+            super().to_device(device_type, device_id)
+
+    # Serialisation
+
+    def to_bytes(self) -> bytes:
+        """Adapters and tokenizer; of the backbone only the reference."""
+        data = {
+            "adapters": [adapters.to_files(adapter) for adapter in self.current()],
+            "tokenizer": self.tokenizer.to_str() if self.adapters else "",
+            "bundled": str(self.bundled) if self.bundled else "",
+        }
+        packed: bytes = srsly.msgpack_dumps(data)
+        return packed
+
+    def from_bytes(self, bytes_data: bytes) -> "TaggerShim":
+        data = srsly.msgpack_loads(bytes_data)
+        self.set_adapters(
+            [adapters.from_files(files, "the serialised pipeline") for files in data["adapters"]],
+            Tokenizer.from_str(data["tokenizer"]) if data["tokenizer"] else None,
+            Path(data["bundled"]) if data["bundled"] else None,
+        )
+        return self
+
+    def copy(self) -> "TaggerShim":
+        fresh = TaggerShim(dict(self.settings))
+        return fresh.from_bytes(self.to_bytes())
+
+    def __reduce__(self) -> Any:
+        # Locks and shared weights cannot be pickled; the bytes say all there is to say.
+        return _unpickle_shim, (self.settings, self.to_bytes())
+
+
+def _unpickle_shim(settings: dict[str, Any], data: bytes) -> TaggerShim:
+    return TaggerShim(settings).from_bytes(data)

@@ -1,0 +1,71 @@
+"""LoRA around an encoder, as PEFT does it."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file
+
+from ..adapters import LORA_WEIGHTS
+from ..errors import OpenMedError
+from ..network import load_lora
+from .settings import LoraSettings
+
+
+def lora_config(settings: LoraSettings) -> LoraConfig:
+    """Our settings as PEFT's."""
+    return LoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        bias="none",
+    )
+
+
+def wrap(encoder: torch.nn.Module, settings: LoraSettings) -> PeftModel:
+    """Add a fresh LoRA to an encoder, in place; everything else is frozen.
+
+    RAISES (OpenMedError): ``target_modules`` matches nothing in this encoder.
+    """
+    try:
+        return get_peft_model(encoder, lora_config(settings))  # type: ignore[arg-type]
+    except ValueError as error:
+        names = sorted(
+            {
+                name.rsplit(".", 1)[-1]
+                for name, module in encoder.named_modules()
+                if isinstance(module, torch.nn.Linear)
+            }
+        )
+        raise OpenMedError(
+            f"LoRA target_modules = {settings.target_modules!r} does not fit this backbone: "
+            f"{error} Its linear layers are named {', '.join(names)}."
+        ) from error
+
+
+def continue_from(model: PeftModel, folder: Path) -> None:
+    """Start from the LoRA weights of a PEFT folder instead of from fresh ones.
+
+    This is how pre-training goes on in fine-tuning: the same low-rank matrices, a new head.
+
+    RAISES (OpenMedError): Rank or target modules differ.
+    """
+    weights = folder / LORA_WEIGHTS
+    if not weights.is_file():
+        raise OpenMedError(f"{folder} has no {LORA_WEIGHTS}: it is not a PEFT adapter folder.")
+    saved = load_file(str(weights))
+    wanted = get_peft_model_state_dict(model)
+    differing = sorted(
+        name
+        for name in set(saved) | set(wanted)
+        if name not in saved or name not in wanted or saved[name].shape != wanted[name].shape
+    )
+    if differing:
+        raise OpenMedError(
+            f"The LoRA in {folder} differs in {len(differing)} matrices from the settings' "
+            f"(first: {differing[0]}): use the rank and target_modules it was trained with."
+        )
+    load_lora(model, saved)

@@ -1,0 +1,163 @@
+"""Settings of a training run, read from TOML files (``configs/``) and checked."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import OpenMedError
+
+S = TypeVar("S")
+
+# Where configs/ lies in a source tree, and where setup.cfg puts it in an installed package.
+_FOLDERS = (Path(__file__).parents[2] / "configs", Path(__file__).parents[1] / "configs")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adaptation (Hu et al., arXiv 2106.09685).
+
+    rank (int): r of W0 + alpha / r · B·A.
+    alpha (int): Scale.
+    dropout (float): On the input of A, in training.
+    target_modules (str): Regular expression that a module's whole path must match.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    target_modules: str = r".*\.(query|value|query_proj|value_proj)"
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """AdamW with a linear warm-up and a cosine decay.
+
+    batch_size (int): Windows a step and device.
+    accumulation (int): Steps whose gradients are summed before an update.
+    learning_rate (float): Peak.
+    weight_decay (float): Decoupled, not on biases and norms.
+    warmup_ratio (float): Share of all updates spent warming up.
+    epochs (float): Passes over the data.
+    max_steps (int): Stop after this many updates, -1 for no limit but ``epochs``.
+    max_grad_norm (float): Gradients are clipped to this norm.
+    precision (str): "auto" (bf16 or fp16 where the hardware has it), "bf16", "fp16", "fp32".
+    gradient_checkpointing (bool): Trade time for memory.
+    seed (int): Of everything random.
+    """
+
+    batch_size: int = 8
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_ratio: float = 0.1
+    epochs: float = 10.0
+    max_steps: int = -1
+    max_grad_norm: float = 1.0
+    precision: str = "auto"
+    gradient_checkpointing: bool = False
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class DaptSettings:
+    """Domain-adaptive pre-training (Gururangan et al., arXiv 2004.10964) with LoRA.
+
+    window, overlap (int): As in fine-tuning, wordpieces.
+    mask_probability (float): Share of wordpieces to predict.
+    head_steps (int): Updates of the masked-LM head alone, on the frozen backbone, before
+        LoRA starts: many encoders are published without a usable head.
+    head_learning_rate (float): Peak in those updates.
+    """
+
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    window: int = 256
+    overlap: int = 0
+    mask_probability: float = 0.15
+    head_steps: int = 200
+    head_learning_rate: float = 2e-3
+    save_steps: int = 200
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """LoRA fine-tuning with a new linear head: Section 3.3 of arXiv 2508.01630.
+
+    window, overlap (int): Wordpieces, special tokens included; as at run time.
+    sentences (bool): Train on the sentences of every document as well as on the document:
+        a model that saw one length only loses points on the other.
+    label_smoothing (float): Share of the target spread over all labels.
+    dropout (float): Of the encoder's layers and before the head.
+    attention_dropout (float): Of attention weights.
+    patience (int): Stop after this many epochs without a better F1 on dev.
+    """
+
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    window: int = 256
+    overlap: int = 50
+    sentences: bool = True
+    label_smoothing: float = 0.1
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    patience: int = 3
+
+
+def load(settings_type: type[S], source: str | Path) -> S:
+    """Read settings from a TOML file.
+
+    settings_type (type): The dataclass to fill; what the file leaves out keeps its default.
+    source (str | Path): A file, or the name of one in ``configs/`` without ``.toml``.
+    RAISES (OpenMedError): No such file, not TOML, unknown key or wrong type.
+    """
+    path = _locate(source)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OpenMedError(f"Settings file {path} is not TOML: {error}") from error
+    return from_dict(settings_type, data, str(path))
+
+
+def exists(name: str) -> bool:
+    """Whether ``configs/`` has settings of that name."""
+    return any((folder / f"{name}.toml").is_file() for folder in _FOLDERS)
+
+
+def _locate(source: str | Path) -> Path:
+    tried = [Path(source), *(folder / f"{source}.toml" for folder in _FOLDERS)]
+    for path in tried:
+        if path.is_file():
+            return path
+    raise OpenMedError(f"No settings '{source}'. Tried: {', '.join(map(str, tried))}.")
+
+
+def from_dict(settings_type: type[S], data: dict[str, Any], where: str) -> S:
+    """Fill a settings dataclass from nested dicts, refusing what it does not know."""
+    known = {f.name: f for f in fields(settings_type)}  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise OpenMedError(
+            f"{where}: unknown setting {', '.join(unknown)}. Known: {', '.join(known)}."
+        )
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        kind = known[name].type
+        if isinstance(kind, type) and is_dataclass(kind):
+            if not isinstance(value, dict):
+                raise OpenMedError(f"{where}: {name} must be a section [{name}].")
+            values[name] = from_dict(kind, value, f"{where} [{name}]")
+            continue
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(kind, type) and (
+            not isinstance(value, kind) or (kind is int and isinstance(value, bool))
+        ):
+            raise OpenMedError(f"{where}: {name} = {value!r} must be of type {kind.__name__}.")
+        values[name] = value
+    return settings_type(**values)
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """The inverse of ``from_dict``, for cards and checkpoints."""
+    return asdict(settings)
