@@ -18,7 +18,7 @@ from .errors import OpenMedError
 
 ALIGNMENTS = ("split", "expand", "contract", "strict")
 
-# What a token carries besides its text. SENT_START is written last, see _rebuild.
+# What a token carries besides its text. SENT_START is written twice, see _write_annotations.
 _ANNOTATIONS = (
     "NORM",
     "LEMMA",
@@ -94,9 +94,9 @@ def split_tokens(doc: Doc, cuts: Iterable[int]) -> None:
     all parts keep tag, part of speech and morphology; the lemma of a part is its text.
     Annotation that the doc does not have is not invented.
 
-    Token and Span objects that the caller took from the doc before, and extension values that
-    count tokens (such as a transformer's alignment), can not be mended: take them anew.
-    Nothing happens if every cut is a token edge already.
+    Token and Span objects (and groups outside of ``doc.spans``) that the caller took from the
+    doc before, and extension values that count tokens (such as a transformer's alignment), can
+    not be mended: take them anew. Nothing happens if every cut is a token edge already.
 
     doc (Doc): The doc.
     cuts (Iterable[int]): Character offsets into ``doc.text``, in any order. Those outside of

@@ -16,8 +16,9 @@ from .errors import OpenMedError
 EDGES = ("word", "wordpiece")
 
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+|[^\sA-Za-z0-9]")
-_WORD = regex.compile(r"(?:(?=[^\W_])\X)+|(?!\s)\X")
-_GRAPHEME = regex.compile(r"(?!\s)\X")
+# White space is what str.isspace says; "\s" of regex leaves the separators out.
+_WORD = regex.compile(r"(?:(?=[^\W_])\X)+|(?![\s\x1c-\x1f])\X")
+_GRAPHEME = regex.compile(r"(?![\s\x1c-\x1f])\X")
 
 
 def atom_spans(text: str, edges: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -32,9 +33,10 @@ def atom_spans(text: str, edges: str) -> tuple[NDArray[np.int32], NDArray[np.int
     if edges not in EDGES:
         raise OpenMedError(f"edges = {edges!r}: choose {' or '.join(map(repr, EDGES))}.")
     if edges == "wordpiece":
-        pattern = _GRAPHEME
+        matches = [match.span() for match in _GRAPHEME.finditer(text)]
+    elif text.isascii():
+        matches = [match.span() for match in _ASCII_WORD.finditer(text)]
     else:
-        pattern = _ASCII_WORD if text.isascii() else _WORD
-    spans = np.array([match.span() for match in pattern.finditer(text)], dtype=np.int32)
-    spans = spans.reshape(-1, 2)
+        matches = [match.span() for match in _WORD.finditer(text)]
+    spans = np.array(matches, dtype=np.int32).reshape(-1, 2)
     return spans[:, 0], spans[:, 1]

@@ -245,10 +245,11 @@ def load_encoder(folder: Path) -> "torch.nn.Module":
     The pooler is left out because token classification never reads it, and because
     LoRA target names such as "dense" would match it.
     """
+    import torch
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    model = AutoModel.from_pretrained(
+    model: torch.nn.Module = AutoModel.from_pretrained(
         str(folder), config=config, local_files_only=True, use_safetensors=True
     )
     if getattr(model, "pooler", None) is not None:

@@ -2,16 +2,20 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from spacy import Language, Vocab, util
+from spacy import util
+from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span, SpanGroup
 from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.vocab import Vocab
 from thinc.api import Optimizer, set_dropout_rate
 from tokenizers import Tokenizer
 
@@ -198,14 +202,17 @@ class OpenMedNER(TrainablePipe):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels of the entities that the component can find."""
-        self._load()
+        """The labels of the entities that the component can find; none before it has any."""
+        if not self.shim.loaded and (self.cfg["dataset"] or self.cfg["adapter"]):
+            # spaCy asks for labels at any time; what is missing is said when it is needed.
+            with suppress(OpenMedError):
+                self._load()
         return tuple(dict.fromkeys(self._rename(t) for t in self._types()))
 
     @property
     def label_data(self) -> list[str]:
         """What ``spacy init labels`` writes and ``initialize`` takes."""
-        return list(self.labels) if self.shim.loaded else []
+        return list(self.labels)
 
     # Prediction
 
@@ -267,11 +274,14 @@ class OpenMedNER(TrainablePipe):
                 yield from self._one_by_one(docs)
                 continue
             for doc, entities in zip(docs, found, strict=True):
-                yield from self._guarded(doc, lambda e=entities: e)
+                yield from self._guarded(doc, partial(list, entities))
 
     def _one_by_one(self, docs: Sequence[Doc]) -> Iterator[Doc]:
         for doc in docs:
-            yield from self._guarded(doc, lambda d=doc: self.predict([d])[0])
+            yield from self._guarded(doc, partial(self._predict_one, doc))
+
+    def _predict_one(self, doc: Doc) -> list[Entity]:
+        return self.predict([doc])[0]
 
     def _guarded(self, doc: Doc, entities: Callable[[], Sequence[Entity]]) -> Iterator[Doc]:
         try:
@@ -379,6 +389,7 @@ class OpenMedNER(TrainablePipe):
         if not any(len(eg.predicted) for eg in examples):
             return losses
         set_dropout_rate(self.model, drop)
+        backprop: Callable[[Any], Any]
         tagged, backprop = self.model.begin_update([eg.predicted for eg in examples])
         loss, gradients = self.get_loss(examples, tagged)
         backprop(gradients)
@@ -410,7 +421,7 @@ class OpenMedNER(TrainablePipe):
         loss = tagging_loss(logits, targets, self.model.attrs["settings"]["label_smoothing"])
         (gradient,) = torch.autograd.grad(loss, logits)
         ends = np.cumsum([len(targets) for targets in gold])[:-1]
-        return float(loss), np.split(gradient.numpy(), ends)
+        return float(loss.detach()), np.split(gradient.numpy(), ends)
 
     def _gold(self, reference: Doc, tagged: Tagged, ids: dict[str, int]) -> Any:
         encoding = tagged.encoding

@@ -41,15 +41,14 @@ class SharedBackbone:
         self.folder = folder
         self.device = device
         self.tokenizer = backbones.load_tokenizer(folder)
-        self.encoder: Any = backbones.load_encoder(folder).to(device)
+        self.encoder: Any = backbones.load_encoder(folder)
+        self.encoder.to(device)
         self.special = special_tokens(self.tokenizer, int(self.encoder.config.pad_token_id or 0))
         self._pristine: dict[str, torch.Tensor] = {}
         self._active: Adapter | None = None
         self.lock = threading.Lock()
 
-    def logits(
-        self, adapter: Adapter, ids: NDArray[np.int64], mask: NDArray[np.int64]
-    ) -> Floats:
+    def logits(self, adapter: Adapter, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Score a batch with an adapter.
 
         ids, mask (int64[batch, length]): Special tokens included.

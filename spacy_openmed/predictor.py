@@ -29,9 +29,7 @@ class Predictor:
     ) -> None:
         self.adapter = adapter
         self.backbone = backbone
-        self.forward: Forward = forward or (
-            lambda ids, mask: backbone.logits(adapter, ids, mask)
-        )
+        self.forward: Forward = forward or (lambda ids, mask: backbone.logits(adapter, ids, mask))
         self.batch_wordpieces = batch_wordpieces
 
     @classmethod

@@ -188,9 +188,7 @@ class TaggerShim(PyTorchShim):
         """Keep the LoRA, but learn other types with a fresh head."""
         old = self.adapter
         tagger = self._trainable()
-        info = AdapterInfo(
-            "", tuple(types), old.info.backbone, old.info.window, old.info.overlap
-        )
+        info = AdapterInfo("", tuple(types), old.info.backbone, old.info.window, old.info.overlap)
         fresh = TokenTagger(tagger.encoder, len(info.labels), self.settings["dropout"])
         self.adapters = [network.to_adapter(fresh, info)]
         self._set_network(fresh)
@@ -356,9 +354,7 @@ class TaggerShim(PyTorchShim):
     def _private_encoder(self, folder: Path) -> torch.nn.Module:
         """A copy of its own: LoRA changes an encoder in place, others share theirs."""
         encoder = backbones.load_encoder(folder)
-        network.set_dropout(
-            encoder, self.settings["dropout"], self.settings["attention_dropout"]
-        )
+        network.set_dropout(encoder, self.settings["dropout"], self.settings["attention_dropout"])
         return encoder
 
     def _set_network(self, tagger: TokenTagger) -> None:

@@ -27,8 +27,12 @@ LONG_RUN = 100
 # bounded and the pieces are tokenised in parallel.
 SEGMENT = 20_000
 
-_LONG_RUNS = regex.compile(rf"[^\s\p{{P}}\p{{S}}]{{{LONG_RUN + 1},}}")
+# Ends of words as WordPiece tokenizers see them: of the symbols only the ASCII ones.
+_LONG_RUNS = regex.compile(rf"[^\s\p{{P}}$+<=>^`|~]{{{LONG_RUN + 1},}}")
 _BREAK = regex.compile(r"\s(?=\S)")
+# Half a surrogate pair, which is no text to a tokenizer, and white space that BERT's
+# deletes as control characters: the words around a form feed would become one.
+_UNREADABLE = regex.compile(r"[\x0b\x0c\x1c-\x1f\x85\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def encode(text: str, tokenizer: "Tokenizer") -> Encoding:
     """Tokenise a text of any length into wordpieces with character offsets.
 
     Nothing is truncated. Runs of more than 100 characters without white space,
-    punctuation or symbol are cut before the tokenizer sees them.
+    punctuation or ASCII symbol are cut before the tokenizer sees them.
 
     text (str): The text.
     tokenizer (Tokenizer): A fast tokenizer without truncation and padding.
@@ -88,7 +92,7 @@ def encode_batch(texts: Sequence[str], tokenizer: "Tokenizer") -> list[Encoding]
     pieces: list[str] = []
     bases: list[int] = []
     owners: list[int] = []
-    for owner, text in enumerate(texts):
+    for owner, text in enumerate(map(_readable, texts)):
         for start, end in _segments(text):
             pieces.append(text[start:end])
             bases.append(start)
@@ -125,6 +129,11 @@ def _encoding(
             trailing = (starts < ends) & space[np.maximum(ends - 1, 0)]
             ends[trailing] -= 1
     return Encoding(np.concatenate(ids), np.maximum.accumulate(starts), ends)
+
+
+def _readable(text: str) -> str:
+    """The text, with characters of the same number that every tokenizer takes."""
+    return _UNREADABLE.sub(lambda match: " " if match[0].isspace() else "\ufffd", text)
 
 
 def _segments(text: str) -> Iterator[tuple[int, int]]:
@@ -254,8 +263,6 @@ def stitch(
     return np.concatenate(
         [
             rows[begin - start : stop - start]
-            for (start, _), (begin, stop), rows in zip(
-                windows, owned(windows), logits, strict=True
-            )
+            for (start, _), (begin, stop), rows in zip(windows, owned(windows), logits, strict=True)
         ]
     )

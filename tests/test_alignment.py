@@ -3,9 +3,9 @@ import time
 
 import numpy as np
 import pytest
-import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spacy.lang.lex_attrs import LEX_ATTRS
 from spacy.tokens import Doc, Span, SpanGroup, Token
 from spacy.vocab import Vocab
 
@@ -13,7 +13,7 @@ from spacy_openmed.alignment import ALIGNMENTS, align, split_tokens
 from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 
-VOCAB = spacy.blank("en").vocab
+VOCAB = Vocab(lex_attr_getters=LEX_ATTRS)
 ANNOTATIONS = ("TAG", "POS", "MORPH", "LEMMA", "DEP", "HEAD", "SENT_START", "ENT_IOB", "ENT_TYPE")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import OpenMedError
-from . import dapt, evaluate, package, train
+from . import dapt, evaluate, package, show, train
 
 app = typer.Typer(
     name="openmed",
@@ -32,6 +32,7 @@ def _plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+app.command("show")(_plain_errors(show.show))
 app.command("train")(_plain_errors(train.train))
 app.command("dapt")(_plain_errors(dapt.dapt))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))

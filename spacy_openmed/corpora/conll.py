@@ -44,9 +44,7 @@ def read_conll(path: Path, types: Mapping[str, str] | None = None) -> Iterator[D
         yield _document(name, rows, breaks, types, str(path))
 
 
-def _row(
-    line: str, rows: list[tuple[str, str]], breaks: list[int], where: str
-) -> tuple[str, str]:
+def _row(line: str, rows: list[tuple[str, str]], breaks: list[int], where: str) -> tuple[str, str]:
     columns = line.split("\t")
     if len(columns) < 2 or not columns[0] or columns[-1][:2] not in ("O", "B-", "I-"):
         raise OpenMedError(f"{where}: expected a token, a TAB and a tag O, B-X or I-X: {line!r}")

@@ -59,7 +59,9 @@ class Scores:
         }
 
 
-def score(gold: Iterable[Iterable[Span]], predicted: Iterable[Iterable[Span]]) -> Scores:
+def score(
+    gold: Iterable[Iterable[Span | Entity]], predicted: Iterable[Iterable[Span | Entity]]
+) -> Scores:
     """Compare entities document by document.
 
     An entity is right if start, end and label all equal those of an annotated one. Each is

@@ -14,7 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, DataCollatorForLanguageModeling
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+)
 
 from .. import backbones
 from ..errors import OpenMedError
@@ -198,9 +203,7 @@ def _warm_head(
     )
     trainer = TrainableOnlyTrainer(
         model=model,
-        args=training_arguments(
-            optim, output / "head", save_strategy="no", logging_steps=20
-        ),
+        args=training_arguments(optim, output / "head", save_strategy="no", logging_steps=20),
         train_dataset=windows,  # type: ignore[arg-type]
         data_collator=collator,
     )

@@ -77,7 +77,7 @@ class FinetuneTrainer(TrainableOnlyTrainer):
             "eval_recall": 100 * micro.recall,
         }
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(
+        self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics

@@ -70,9 +70,7 @@ def samples(
     return found
 
 
-def split_sentences(
-    text: str, entities: Sequence[Entity]
-) -> Iterator[tuple[str, list[Entity]]]:
+def split_sentences(text: str, entities: Sequence[Entity]) -> Iterator[tuple[str, list[Entity]]]:
     """Cut a text at likely ends of sentences, never inside an entity.
 
     A rule good enough for variety in training; nothing at run time depends on it.
