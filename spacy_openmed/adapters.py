@@ -41,6 +41,7 @@ ADAPTER_IN_PIPE = "adapter"
 
 SHIPPED = Path(__file__).parent / "shipped"
 _LORA_PREFIX = "base_model.model."
+_LORA_A, _LORA_B = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ class Adapter:
         if self.lora_config.get("use_rslora"):
             scale = self.lora_config["lora_alpha"] / self.lora_config["r"] ** 0.5
         for name, a in self.lora.items():
-            if name.endswith(".lora_A.weight"):
-                b = self.lora[name.replace(".lora_A.", ".lora_B.")]
-                path = name.removeprefix(_LORA_PREFIX).removesuffix(".lora_A.weight")
+            if name.endswith(_LORA_A):
+                b = self.lora[name.removesuffix(_LORA_A) + _LORA_B]
+                path = name.removeprefix(_LORA_PREFIX).removesuffix(_LORA_A)
                 yield path, a, b, scale
 
 
@@ -155,39 +156,49 @@ def from_files(files: Mapping[str, bytes], source: str) -> Adapter:
                 f"{name} in {source} cannot be read, it may be truncated: {error}. "
                 f"Get the adapter again."
             ) from error
-    try:
-        if contents[INFO]["format"] != FORMAT:
-            raise OpenMedError(
-                f"{INFO} in {source} has format {contents[INFO]['format']}; this version of "
-                f"spacy-openmed reads format {FORMAT}. Upgrade spacy-openmed."
-            )
-        adapter = Adapter(
-            info=AdapterInfo.from_dict(contents[INFO]),
-            lora_config=contents[LORA_CONFIG],
-            lora=contents[LORA_WEIGHTS],
-            weight=contents[HEAD]["weight"],
-            bias=contents[HEAD]["bias"],
-            card={
-                name: content.decode("utf8")
-                for name, content in files.items()
-                if name not in required
-            },
-        )
-    except (KeyError, TypeError, AttributeError) as error:
+    for name in (INFO, LORA_CONFIG):
+        if not isinstance(contents[name], dict):
+            raise OpenMedError(f"{name} in {source} is not a JSON object. Get the adapter again.")
+    if contents[INFO].get("format") != FORMAT:
         raise OpenMedError(
-            f"{source} is not a complete adapter: {error!r} is missing. Get the adapter again."
+            f"{INFO} in {source} has format {contents[INFO].get('format')}; this version of "
+            f"spacy-openmed reads format {FORMAT}. Upgrade spacy-openmed."
+        )
+    for name, keys in ((LORA_CONFIG, ("r", "lora_alpha")), (HEAD, ("weight", "bias"))):
+        absent = [key for key in keys if key not in contents[name]]
+        if absent:
+            raise OpenMedError(f"{name} in {source} has no {', '.join(absent)}.")
+    try:
+        info = AdapterInfo.from_dict(contents[INFO])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise OpenMedError(
+            f"{INFO} in {source} lacks an entry or has a wrong one: {error!r}. "
+            f"Get the adapter again."
         ) from error
+    adapter = Adapter(
+        info=info,
+        lora_config=contents[LORA_CONFIG],
+        lora=contents[LORA_WEIGHTS],
+        weight=contents[HEAD]["weight"],
+        bias=contents[HEAD]["bias"],
+        card={
+            name: content.decode("utf8", errors="replace")
+            for name, content in files.items()
+            if name not in required
+        },
+    )
     _check(adapter, source)
     return adapter
 
 
 def _check(adapter: Adapter, source: str) -> None:
     labels = len(adapter.info.labels)
-    if adapter.weight.ndim != 2 or len(adapter.weight) != labels or len(adapter.bias) != labels:
+    weight, bias = tuple(adapter.weight.shape), tuple(adapter.bias.shape)
+    if len(weight) != 2 or weight[0] != labels or bias != (labels,):
         raise OpenMedError(
-            f"{source}: the head has {len(adapter.weight)} rows, but the types "
-            f"{', '.join(adapter.info.types)} need {labels} labels. Head and {INFO} are not "
-            f"of the same adapter."
+            f"{HEAD} in {source} has weight {weight} and bias {bias}, but the types "
+            f"{', '.join(adapter.info.types)} need {labels} rows. {HEAD} and {INFO} are not of "
+            f"the same adapter."
         )
     unknown = [
         name
@@ -199,16 +210,23 @@ def _check(adapter: Adapter, source: str) -> None:
             f"{LORA_CONFIG} in {source}: only plain LoRA can be merged into a shared backbone "
             f"(found {adapter.lora_config.get('peft_type')} {', '.join(unknown)})."
         )
-    halves = {name.replace(".lora_A.", ".lora_B.") for name in adapter.lora if "lora_A" in name}
-    if not halves or halves != {name for name in adapter.lora if ".lora_B." in name}:
-        raise OpenMedError(f"{LORA_WEIGHTS} in {source}: A and B matrices do not pair up.")
-    rank = adapter.lora_config.get("r")
+    halves = {suffix: set[str]() for suffix in (_LORA_A, _LORA_B)}
+    rank = adapter.lora_config["r"]
     for name, tensor in adapter.lora.items():
-        if tensor.shape[0 if ".lora_A." in name else 1] != rank:
+        suffix = next((suffix for suffix in halves if name.endswith(suffix)), None)
+        if suffix is None:
+            raise OpenMedError(
+                f"{LORA_WEIGHTS} in {source}: {name} is neither an A nor a B matrix, and only "
+                f"plain LoRA can be merged into a shared backbone."
+            )
+        halves[suffix].add(name.removesuffix(suffix))
+        if tensor.ndim != 2 or tensor.shape[0 if suffix == _LORA_A else 1] != rank:
             raise OpenMedError(
                 f"{LORA_WEIGHTS} in {source}: {name} has shape {tuple(tensor.shape)}, which is not "
                 f"rank {rank}. Weights and {LORA_CONFIG} are not of the same adapter."
             )
+    if not adapter.lora or halves[_LORA_A] != halves[_LORA_B]:
+        raise OpenMedError(f"{LORA_WEIGHTS} in {source}: A and B matrices do not pair up.")
 
 
 def write(adapter: Adapter, folder: Path) -> None:

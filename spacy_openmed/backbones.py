@@ -249,9 +249,10 @@ def load_encoder(folder: Path) -> "torch.nn.Module":
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    model: torch.nn.Module = AutoModel.from_pretrained(
+    model: Any = AutoModel.from_pretrained(
         str(folder), config=config, local_files_only=True, use_safetensors=True
     )
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
-    return model.float().eval().requires_grad_(False)
+    encoder: torch.nn.Module = model.float().eval().requires_grad_(False)
+    return encoder

@@ -389,10 +389,9 @@ class OpenMedNER(TrainablePipe):
         if not any(len(eg.predicted) for eg in examples):
             return losses
         set_dropout_rate(self.model, drop)
-        backprop: Callable[[Any], Any]
         tagged, backprop = self.model.begin_update([eg.predicted for eg in examples])
         loss, gradients = self.get_loss(examples, tagged)
-        backprop(gradients)
+        backprop(gradients)  # type: ignore[arg-type]  # of the logits, not of whole outputs
         if sgd is not None:
             self.finish_update(sgd)
         losses[self.name] += loss

@@ -91,8 +91,8 @@ def unit_log_probs(logits: Floats, text_units: Units) -> Floats:
     begin = text_units.pieces[:-1]
     scores = np.add.reduceat(pieces, begin, axis=0)
     scores[:, 1::2] = scores[:, 2::2] + pieces[begin, 1::2] - pieces[begin, 2::2]
-    counts = np.diff(text_units.pieces).astype(np.float32)
-    return _log_softmax(scores / counts[:, None])
+    counts = np.diff(text_units.pieces)[:, None]
+    return _log_softmax(np.divide(scores, counts, dtype=np.float32))
 
 
 def _log_softmax(scores: Floats) -> Floats:

@@ -41,9 +41,9 @@ class SharedBackbone:
         self.folder = folder
         self.device = device
         self.tokenizer = backbones.load_tokenizer(folder)
-        self.encoder: Any = backbones.load_encoder(folder)
-        self.encoder.to(device)
-        self.special = special_tokens(self.tokenizer, int(self.encoder.config.pad_token_id or 0))
+        encoder: Any = backbones.load_encoder(folder).to(device)
+        self.encoder = encoder
+        self.special = special_tokens(self.tokenizer, int(encoder.config.pad_token_id or 0))
         self._pristine: dict[str, torch.Tensor] = {}
         self._active: Adapter | None = None
         self.lock = threading.Lock()

@@ -55,7 +55,8 @@ def make_offset_scorer() -> Callable[..., dict[str, Any]]:
 
 
 def _gold_spans(doc: Doc, spans_key: str) -> Iterable[Any]:
-    return doc.spans[spans_key] if spans_key in doc.spans else doc.ents
+    spans: Iterable[Any] = doc.spans.get(spans_key, doc.ents)
+    return spans
 
 
 def _offsets(spans: Iterable[Any]) -> list[Span]:

@@ -1,4 +1,5 @@
 import gc
+import itertools
 import time
 
 import numpy as np
@@ -228,7 +229,7 @@ def test_entities_missing_outside_and_blocked_stay():
     before = offsets(doc.ents)
     split_tokens(doc, range(1, 12, 2))
     assert offsets(doc.ents) == before
-    assert [token.ent_iob_ for token in doc] == list("BIIIBI") + ["", ""] + list("OOBB")
+    assert [token.ent_iob_ for token in doc] == [*list("BIIIBI"), "", "", *list("OOBB")]
     assert [token.ent_type_ for token in doc] == ["A"] * 6 + [""] * 6
 
 
@@ -547,6 +548,6 @@ def test_the_other_modes_agree_with_a_search_over_all_spans(case):
 def test_expanded_entities_never_share_a_token(case):
     doc, entities = case
     aligned = align(doc, entities, "expand")
-    assert all(a.end <= b.start for (a, _), (b, _) in zip(aligned, aligned[1:], strict=False))
+    assert all(a.end <= b.start for (a, _), (b, _) in itertools.pairwise(aligned))
     if entities:
         assert max(score for _, score in aligned) == max(entity.score for entity in entities)

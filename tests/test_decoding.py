@@ -186,8 +186,23 @@ def one_hot(labels: np.ndarray, count: int) -> np.ndarray:
 def annotated(draw: st.DrawFn) -> tuple[str, list[Entity]]:
     """A text and disjoint entities whose edges are edges of words."""
     words = st.sampled_from(
-        ["breast", "cancer", "BRCA1", "cardiomyopathy", "-", ")", "(", "_", ",", "IL", "2", "β"]
-        + ["xyzzy", "naïve", "e\u0301te\u0301"]
+        [
+            "breast",
+            "cancer",
+            "BRCA1",
+            "cardiomyopathy",
+            "-",
+            ")",
+            "(",
+            "_",
+            ",",
+            "IL",
+            "2",
+            "β",
+            "xyzzy",
+            "naïve",
+            "été",
+        ]
     )
     gaps = st.sampled_from(["", " ", " ", "\n", "\r\n", "  \n "])
     parts = draw(st.lists(st.tuples(words, gaps), min_size=1, max_size=12))

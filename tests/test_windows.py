@@ -1,5 +1,6 @@
 """Text to wordpieces, windows and batches, and back to one row a wordpiece."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_cut_covers_everything_with_equal_overlapping_windows(
     assert spans[-1][1] == length
     assert len({end - start for start, end in spans}) == 1
     assert 0 < spans[0][1] - spans[0][0] <= size
-    for (start, end), (next_start, _) in zip(spans, spans[1:], strict=False):
+    for (start, end), (next_start, _) in itertools.pairwise(spans):
         assert start < next_start
         assert end - next_start >= overlap
     covered = {i for start, end in spans for i in range(start, end)}

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import OpenMedError
-from . import dapt, evaluate, package, show, train
+from . import card, dapt, evaluate, package, show, train
 
 app = typer.Typer(
     name="openmed",
@@ -36,6 +36,7 @@ app.command("show")(_plain_errors(show.show))
 app.command("train")(_plain_errors(train.train))
 app.command("dapt")(_plain_errors(dapt.dapt))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))
+app.command("card")(_plain_errors(card.card))
 app.command("package")(_plain_errors(package.package))
 
 

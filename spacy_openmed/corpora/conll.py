@@ -1,11 +1,12 @@
 """CoNLL files: one token and its BIO2 tag a line, a blank line after each sentence."""
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from ..entities import Entity
 from ..errors import OpenMedError
-from .documents import Document
+from .documents import Document, numbered_lines
 from .jsonl import rename
 
 _DOCUMENT = "# doc = "
@@ -25,30 +26,36 @@ def read_conll(path: Path, types: Mapping[str, str] | None = None) -> Iterator[D
     breaks: list[int] = []
     name = ""
     has_documents = False
-    with path.open(encoding="utf-8-sig", newline=None) as file:
-        for number, line in enumerate(file, 1):
-            line = line.rstrip("\n")
-            where = f"{path}, line {number}"
-            if line.startswith(_DOCUMENT) and "\t" not in line:
-                if rows:
-                    yield _document(name, rows, breaks, types, where)
-                rows, breaks, name, has_documents = [], [], line[len(_DOCUMENT) :], True
-            elif line.strip():
-                rows.append(_row(line, rows, breaks, where))
-            elif rows:
-                breaks.append(len(rows))
-                if not has_documents:
-                    yield _document(name, rows, breaks, types, where)
-                    rows, breaks = [], []
+    for where, line in numbered_lines(path):
+        if line.startswith(_DOCUMENT) and "\t" not in line:
+            if rows:
+                yield _document(name, rows, breaks, types)
+            rows, breaks, name, has_documents = [], [], line[len(_DOCUMENT) :], True
+        elif line.strip():
+            rows.append(_row(line, rows, breaks, types, where))
+        elif rows:
+            breaks.append(len(rows))
+            if not has_documents:
+                yield _document(name, rows, breaks, types)
+                rows, breaks = [], []
     if rows:
-        yield _document(name, rows, breaks, types, str(path))
+        yield _document(name, rows, breaks, types)
 
 
-def _row(line: str, rows: list[tuple[str, str]], breaks: list[int], where: str) -> tuple[str, str]:
+def _row(
+    line: str,
+    rows: list[tuple[str, str]],
+    breaks: list[int],
+    types: Mapping[str, str] | None,
+    where: str,
+) -> tuple[str, str]:
     columns = line.split("\t")
-    if len(columns) < 2 or not columns[0] or columns[-1][:2] not in ("O", "B-", "I-"):
-        raise OpenMedError(f"{where}: expected a token, a TAB and a tag O, B-X or I-X: {line!r}")
     tag = columns[-1]
+    is_tag = tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2)
+    if len(columns) < 2 or not columns[0] or not is_tag:
+        raise OpenMedError(f"{where}: expected a token, a TAB and a tag O, B-X or I-X: {line!r}")
+    if tag != "O":
+        rename(tag[2:], types, where)
     if tag.startswith("I-"):
         sentence_start = not rows or (breaks and breaks[-1] == len(rows))
         if sentence_start or rows[-1][1][1:] != tag[1:]:
@@ -61,7 +68,6 @@ def _document(
     rows: list[tuple[str, str]],
     breaks: list[int],
     types: Mapping[str, str] | None,
-    where: str,
 ) -> Document:
     tokens = []
     entities: list[Entity] = []
@@ -71,7 +77,7 @@ def _document(
         tokens.append(span)
         position = span[1] + 1
         if tag.startswith("B-"):
-            entities.append(Entity(*span, rename(tag[2:], types, where)))
+            entities.append(Entity(*span, tag[2:] if types is None else types[tag[2:]]))
         elif tag.startswith("I-"):
             entities[-1] = entities[-1]._replace(end=span[1])
     edges = sorted({0, *breaks, len(rows)})
@@ -80,5 +86,5 @@ def _document(
         text=" ".join(token for token, _ in rows),
         entities=entities,
         tokens=tokens,
-        sentences=list(zip(edges, edges[1:], strict=False)),
+        sentences=list(pairwise(edges)),
     )

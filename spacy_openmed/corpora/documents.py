@@ -1,5 +1,6 @@
 """A document with annotations, as every reader yields it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,22 @@ class Document:
     entities: list[Entity]
     tokens: list[tuple[int, int]] = field(default_factory=list)
     sentences: list[tuple[int, int]] = field(default_factory=list)
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Read a UTF-8 file, with or without a byte order mark, LF or CRLF.
+
+    YIELDS (tuple[str, str]): File and line number for messages; the line without its end.
+    RAISES (OpenMedError): Names the line that is not UTF-8.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}, line {number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise OpenMedError(f"{where}: not UTF-8 ({error}). Convert the file.") from error
+            yield where, text.rstrip("\r\n")
 
 
 def corpus_file(folder: Path, dataset: str, split: str, suffix: str) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..entities import Entity
 from ..errors import OpenMedError
-from .documents import Document
+from .documents import Document, numbered_lines
 
 
 def read_jsonl(path: Path, types: Mapping[str, str] | None = None) -> Iterator[Document]:
@@ -17,16 +17,17 @@ def read_jsonl(path: Path, types: Mapping[str, str] | None = None) -> Iterator[D
     YIELDS (Document): Entities may be nested.
     RAISES (OpenMedError): Names file and line of what is not as it should be.
     """
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield _document(line, types, f"{path}, line {number}")
+    for where, line in numbered_lines(path):
+        if line.strip():
+            yield _document(line, types, where)
 
 
 def _document(line: str, types: Mapping[str, str] | None, where: str) -> Document:
     try:
         row = json.loads(line)
         text = row["text"]
+        if not isinstance(text, str):
+            raise TypeError(f"text is {text!r}")
         entities = [_entity(item, text, types, where) for item in row.get("entities", [])]
         return Document(str(row.get("id", "")), text, entities)
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
@@ -39,7 +40,7 @@ def _document(line: str, types: Mapping[str, str] | None, where: str) -> Documen
 
 def _entity(item: list[object], text: str, types: Mapping[str, str] | None, where: str) -> Entity:
     start, end, label = item[:3]
-    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(text)):
+    if not (type(start) is int and type(end) is int and 0 <= start < end <= len(text)):
         raise OpenMedError(f"{where}: entity {item} lies outside its text of {len(text)} chars.")
     return Entity(start, end, rename(str(label), types, where))
 

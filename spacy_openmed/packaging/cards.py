@@ -1,0 +1,131 @@
+"""Model cards: what an adapter is, how it was trained, what it scores.
+
+Every figure is taken from a file that a command wrote: ``training.json`` in the adapter's
+folder, and the JSON of ``spacy openmed evaluate``.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from .. import adapters
+from ..adapters import Adapter
+from ..corpora import registry
+from ..errors import OpenMedError
+
+
+def write_card(folder: Path, results: Sequence[Path]) -> None:
+    """Write README.md into an adapter's folder.
+
+    folder (Path): Adapter folder with ``training.json``.
+    results (Sequence[Path]): JSON files of ``spacy openmed evaluate`` for this adapter.
+    RAISES (OpenMedError): No training record, or a result of another adapter.
+    """
+    adapter = adapters.read(folder)
+    if adapters.TRAINING not in adapter.card:
+        raise OpenMedError(f"{folder} has no {adapters.TRAINING}: a card needs that record.")
+    found = [json.loads(path.read_text(encoding="utf8")) for path in results]
+    own = adapters.content_hash(adapter)
+    for path, result in zip(results, found, strict=True):
+        if result["adapter"] != own:
+            raise OpenMedError(
+                f"{path} was measured on another adapter (sha256 {result['adapter']}) than the "
+                f"one in {folder} ({own}). Evaluate this one."
+            )
+    text = card(adapter, json.loads(adapter.card[adapters.TRAINING]), found)
+    (folder / adapters.CARD).write_text(text, encoding="utf8")
+
+
+def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
+    """The text of a card, Markdown with the hub's metadata."""
+    info = adapter.info
+    dataset = registry.dataset(info.dataset)
+    metadata = ModelCardData(
+        language="en",
+        license="apache-2.0",
+        library_name="spacy-openmed",
+        base_model=info.backbone.hub_id or None,
+        tags=["spacy", "token-classification", "named-entity-recognition", "biomedical", "lora"],
+        pipeline_tag="token-classification",
+    )
+    optim, lora = record["settings"]["optim"], record["settings"]["lora"]
+    facts = {
+        "Corpus": f"`{info.dataset}` ({dataset.licence})",
+        "Labels": ", ".join(info.types),
+        "Backbone": f"`{info.backbone.id}`, sha256 `{info.backbone.sha256}`",
+        "Adapter": f"sha256 `{adapters.content_hash(adapter)}`",
+        "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']}, on `{lora['target_modules']}`",
+        "Trained parameters": f"{record['trainable_parameters']:,}",
+        "Pre-training adapter": (
+            f"sha256 `{record['init_adapter']}`, continued" if record["init_adapter"] else "none"
+        ),
+        "Learning rate": f"{optim['learning_rate']}, warm-up {optim['warmup_ratio']}, cosine",
+        "Batch": f"about {optim['batch_size'] * record['settings']['window']} wordpieces",
+        "Epochs": f"{len(record['epochs'])} run, the best on dev kept",
+        "Label smoothing": record["settings"]["label_smoothing"],
+        "Dropout": record["settings"]["dropout"],
+        "Documents and their sentences": "both" if record["settings"]["sentences"] else "documents",
+        "Seed": optim["seed"],
+        "Training data": f"sha256 `{record['data']['train']}`",
+        "Development data": f"sha256 `{record['data']['dev']}`",
+        "Duration": f"{record['seconds'] / 60:.0f} minutes",
+        "Made with": f"spacy-openmed {record['spacy_openmed']}",
+    }
+    return f"""---
+{metadata.to_yaml().strip()}
+---
+
+# {info.dataset} on {info.backbone.id}
+
+A LoRA adapter and linear head that find {", ".join(info.types)} in English biomedical text. It
+is in PEFT's folder format and belongs to the backbone named below, whose weights are not part
+of it.
+
+```python
+nlp = spacy.blank("en")
+nlp.add_pipe("openmed_ner", config={{"dataset": "{info.dataset}"}})
+```
+
+## Figures
+
+Exact match of span and label, percent. "raw": character offsets on raw text. "conll": the
+corpus's own tokens, predicted on whole documents. The epoch and all settings were chosen on dev.
+
+{results_table(results)}
+
+## Training
+
+{_table(["", ""], [[name, value] for name, value in facts.items()])}
+
+F1 on dev, raw, after each epoch: {", ".join(f"{e['dev_f1']:.2f}" for e in record["epochs"])}.
+
+## Limits
+
+Trained on abstracts of published papers. Text of another kind, clinical notes above all, gives
+lower scores. Nested and discontinuous mentions are not found. Not a medical device: no output
+of this model may decide about a patient.
+"""
+
+
+def results_table(results: Sequence[dict[str, Any]]) -> str:
+    """Markdown table of the JSON that ``spacy openmed evaluate`` writes."""
+    rows = [
+        [
+            f"`{result['dataset']}`",
+            result["split"],
+            kind,
+            *(f"{result[kind][key]:.2f}" for key in ("precision", "recall", "f1")),
+            result[kind]["tp"] + result[kind]["fn"],
+        ]
+        for result in results
+        for kind in ("raw", "conll")
+    ]
+    return _table(["dataset", "split", "scored on", "P", "R", "F1", "mentions"], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
