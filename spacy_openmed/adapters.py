@@ -285,10 +285,10 @@ def find(dataset: str, backbone: str | None = None) -> Path:
         if not (folder / INFO).is_file():
             tried.append(place)
             continue
-        info = json.loads((folder / INFO).read_text(encoding="utf8"))
-        if backbone is None or info["backbone"]["id"] == backbone:
+        own = _backbone_id(folder)
+        if backbone is None or own == backbone:
             return folder
-        tried.append(f"{place} (for backbone {info['backbone']['id']})")
+        tried.append(f"{place} (for backbone {own})")
     hint = (
         f" The corpus may not be handed on: get it from {described.user_data}."
         if described.user_data
@@ -301,6 +301,17 @@ def find(dataset: str, backbone: str | None = None) -> Path:
         f"{', '.join(available()) or 'none'}. Train one with 'spacy openmed train --dataset "
         f"{dataset}' and pass its folder as config={{'adapter': …}}.{hint}"
     )
+
+
+def _backbone_id(folder: Path) -> str:
+    try:
+        info = json.loads((folder / INFO).read_text(encoding="utf8"))
+        return str(info["backbone"]["id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise OpenMedError(
+            f"{folder / INFO} cannot be read, it may be truncated: {error!r}. "
+            f"Get the adapter again."
+        ) from error
 
 
 def _candidates(dataset: str) -> Iterator[tuple[Path, str]]:

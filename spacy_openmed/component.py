@@ -27,6 +27,7 @@ from .corpora import registry
 from .decoding import decode
 from .entities import Entity
 from .errors import OpenMedError
+from .files import atomic_folder
 from .inference import Floats
 from .labelling import label_wordpieces, outermost
 from .network import tagging_loss
@@ -192,8 +193,6 @@ class OpenMedNER(TrainablePipe):
             "bundle_backbone": bundle_backbone,
         }
         _check_config(self.cfg)
-        for key in ("batch_wordpieces", "window", "overlap"):
-            model.attrs[key] = self.cfg[key]
 
     @property
     def shim(self) -> TaggerShim:
@@ -293,14 +292,23 @@ class OpenMedNER(TrainablePipe):
 
     def _annotate(self, doc: Doc, entities: Sequence[Entity]) -> None:
         placed = align(doc, entities, self.cfg["alignment"])
+        scored: list[tuple[Span, float]] = []
         if self.cfg["annotate"] in ("spans", "both"):
             self._add_spans(doc, placed)
+            # An extension value belongs to a range, whatever the label: that of an entity in
+            # doc.ents stays, and of several spans the likeliest one is heard.
+            known = {(e.start, e.end) for e in doc.ents if e._.openmed_score is not None}
+            scored += sorted(
+                (item for item in placed if (item[0].start, item[0].end) not in known),
+                key=lambda item: item[1],
+            )
         if self.cfg["annotate"] in ("ents", "both"):
-            self._add_ents(doc, placed)
-        for span, score in placed:
+            scored += self._add_ents(doc, placed)
+        for span, score in scored:
             span._.openmed_score = score
 
-    def _add_ents(self, doc: Doc, placed: Sequence[tuple[Span, float]]) -> None:
+    def _add_ents(self, doc: Doc, placed: Sequence[tuple[Span, float]]) -> list[tuple[Span, float]]:
+        """RETURNS (list[tuple[Span, float]]): The new ones among doc.ents, with scores."""
         present = list(doc.ents)
         if self.cfg["overwrite"]:
             chosen = without_conflicts(placed)
@@ -310,6 +318,7 @@ class OpenMedNER(TrainablePipe):
             chosen = without_conflicts(placed, present)
         # Tokens that nobody found an entity on are "outside" from now on, not "missing".
         doc.set_ents([*present, *(span for span, _ in chosen)], default="outside")
+        return chosen
 
     def _add_spans(self, doc: Doc, placed: Sequence[tuple[Span, float]]) -> None:
         key = self.cfg["spans_key"]
@@ -362,7 +371,7 @@ class OpenMedNER(TrainablePipe):
             self._load()
         if not self.shim.loaded:
             self.shim.new_adapter(types, self.cfg["backbone"] or DEFAULT_BACKBONE)
-        elif set(types) != set(self.shim.adapter.info.types):
+        elif set(labels) != set(self.labels):
             self.shim.new_head(types)
 
     def update(
@@ -472,6 +481,8 @@ class OpenMedNER(TrainablePipe):
 
         RAISES (OpenMedError): None found, or they do not fit.
         """
+        for key in ("batch_wordpieces", "window", "overlap"):
+            self.model.attrs[key] = self.cfg[key]
         with self.shim.loading:
             if self.shim.loaded:
                 return
@@ -481,12 +492,15 @@ class OpenMedNER(TrainablePipe):
                 ref = backbones.reference(self.cfg["backbone"])
                 for folder, adapter in zip(folders, loaded, strict=True):
                     adapters.verify_backbone(adapter, ref, str(folder))
-            self.shim.set_adapters(loaded)
+            # An installed package may carry the backbone beside its adapter.
+            bundles = [folder.parent / _BACKBONE for folder in folders]
+            bundled = next((b for b in bundles if (b / backbones.CONFIG).is_file()), None)
+            self.shim.set_adapters(loaded, bundled=bundled)
 
     def _configured_folders(self) -> list[Path]:
         if self.cfg["adapter"] is not None:
             return [Path(self.cfg["adapter"])]
-        if self.cfg["dataset"] is None:
+        if not self.cfg["dataset"]:
             raise OpenMedError(
                 f"Component '{self.name}' has no adapter. Set 'dataset' (adapters here: "
                 f"{', '.join(adapters.available()) or 'none'}) or 'adapter' in its config, or "
@@ -544,14 +558,26 @@ class OpenMedNER(TrainablePipe):
         if not self.shim.loaded:
             return
         (folder / _TOKENIZER).write_text(self.shim.tokenizer.to_str(), encoding="utf8")
-        for name, adapter in zip(_adapter_names(), self.shim.current(), strict=False):
+        current = self.shim.current()
+        names = _adapter_names()
+        for adapter, name in zip(current, names, strict=False):
             adapters.write(adapter, folder / name)
+        # What an earlier pipeline left in the folder would be read with this one's.
+        for name in names:
+            if not (folder / name).is_dir():
+                break
+            shutil.rmtree(folder / name)
+        target = folder / _BACKBONE
+        own = self.shim.bundled is not None and target.resolve() == self.shim.bundled.resolve()
         if self.cfg["bundle_backbone"]:
-            source = self.shim.backbone.folder
-            (folder / _BACKBONE).mkdir(exist_ok=True)
-            for name in backbones.FILES:
-                if (source / name).is_file() and source != folder / _BACKBONE:
-                    shutil.copyfile(source / name, folder / _BACKBONE / name)
+            source = backbones.find(current[0].info.backbone, self.shim.bundled)
+            if source.resolve() != target.resolve():
+                with atomic_folder(target) as part:
+                    for name in backbones.FILES:
+                        if (source / name).is_file():
+                            shutil.copyfile(source / name, part / name)
+        elif target.is_dir() and not own:
+            shutil.rmtree(target)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "OpenMedNER":
         """The inverse of ``to_disk``. The backbone is loaded at first use."""

@@ -22,7 +22,11 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             old = part.with_name(part.name + ".old")
             target.rename(old)
-            part.rename(target)
+            try:
+                part.rename(target)
+            except BaseException:
+                old.rename(target)
+                raise
             shutil.rmtree(old)
         else:
             part.rename(target)

@@ -44,6 +44,7 @@ class SharedBackbone:
         encoder: Any = backbones.load_encoder(folder).to(device)
         self.encoder = encoder
         self.special = special_tokens(self.tokenizer, int(encoder.config.pad_token_id or 0))
+        self.positions = _positions(encoder)
         self._pristine: dict[str, torch.Tensor] = {}
         self._active: Adapter | None = None
         self.lock = threading.Lock()
@@ -103,6 +104,17 @@ class SharedBackbone:
                 f"The adapter in {source} does not fit backbone {self.folder}: its head takes "
                 f"{adapter.weight.shape[1]} features, the backbone has {hidden}."
             )
+
+
+def _positions(encoder: torch.nn.Module) -> int | None:
+    """The longest window an encoder can read; None if it has no table of positions."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # RoBERTa counts from the row after that of padding.
+            return module.num_embeddings - (
+                module.padding_idx + 1 if module.padding_idx is not None else 0
+            )
+    return None
 
 
 _shared: "weakref.WeakValueDictionary[tuple[str, str], SharedBackbone]" = (

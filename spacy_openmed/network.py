@@ -45,13 +45,16 @@ def tagging_loss(
     """Label-smoothed cross-entropy (Szegedy et al. 2016), the mean over labelled wordpieces.
 
     logits (float32[…, labels]); labels (int64[…]): -100 marks what has no label.
+    RETURNS (float32[]): 0 if nothing is labelled, where PyTorch's own mean is NaN.
     """
-    return torch.nn.functional.cross_entropy(
+    total: torch.Tensor = torch.nn.functional.cross_entropy(
         logits.reshape(-1, logits.shape[-1]),
         labels.reshape(-1),
         ignore_index=-100,
         label_smoothing=label_smoothing,
+        reduction="sum",
     )
+    return total / (labels != -100).sum().clamp(min=1)
 
 
 def set_dropout(encoder: torch.nn.Module, hidden: float, attention: float) -> None:

@@ -91,8 +91,14 @@ def forward(
 ) -> tuple[list[Tagged], Callable[[list[Floats]], list[Doc]]]:
     """Encode, cut, run and stitch; in training, remember how to go back."""
     shim = shim_of(model)
-    encodings = encode_batch([doc.text for doc in docs], shim.tokenizer)
     window, overlap = model.attrs["window"], model.attrs["overlap"]
+    limit = shim.backbone.positions
+    if limit is not None and window > limit:
+        raise OpenMedError(
+            f"window = {window}: the backbone '{shim.adapters[0].info.backbone.id}' reads at most "
+            f"{limit} wordpieces, special tokens included. Choose a smaller window."
+        )
+    encodings = encode_batch([doc.text for doc in docs], shim.tokenizer)
     batch = model.attrs["batch_wordpieces"]
     if not is_train:
         scores = shim.tag(encodings, window, overlap, batch)

@@ -85,7 +85,7 @@ def test_graphemes_hold_together() -> None:
 
 
 def test_unknown_edges_are_refused() -> None:
-    with pytest.raises(OpenMedError, match="'token'.*'word' or 'wordpiece'"):
+    with pytest.raises(OpenMedError, match=r"'token'.*'word' or 'wordpiece'"):
         atom_spans("a", "token")
 
 

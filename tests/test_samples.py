@@ -25,7 +25,7 @@ from spacy_openmed.training.samples import (
 from spacy_openmed.windows import cut, encode, special_tokens
 
 LABELS = {label: i for i, label in enumerate(bio_labels(["DISEASE", "GENE"]))}
-WORDS = "breast cancer brca1 mutations hepatitis p53, the of patients. Kinase β-catenin".split()
+WORDS = ["breast", "cancer", "brca1", "hepatitis", "p53,", "the", "patients.", "β-catenin"]
 
 
 @pytest.fixture(scope="module")

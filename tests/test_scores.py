@@ -36,7 +36,10 @@ def gold_and_predicted(draw: st.DrawFn) -> tuple[list[int], list[list[Span]], li
     lengths = draw(st.lists(st.integers(0, 14), min_size=1, max_size=6))
     gold = [draw(token_spans(n)) for n in lengths]
     # Much of it right, as real predictions are, or every score would be zero.
-    predicted = [g if draw(st.booleans()) else draw(token_spans(n)) for g, n in zip(gold, lengths, strict=True)]
+    predicted = [
+        g if draw(st.booleans()) else draw(token_spans(n))
+        for g, n in zip(gold, lengths, strict=True)
+    ]
     return lengths, gold, predicted
 
 
@@ -162,7 +165,14 @@ def test_spans_to_tokens_and_back(case: tuple[int, list[Span]]) -> None:
 
 
 def test_tags_of_spans() -> None:
-    assert to_bio([(0, 1, "A"), (1, 3, "A"), (4, 5, "B")], 6) == "B-A B-A I-A O B-B O".split()
+    assert to_bio([(0, 1, "A"), (1, 3, "A"), (4, 5, "B")], 6) == [
+        "B-A",
+        "B-A",
+        "I-A",
+        "O",
+        "B-B",
+        "O",
+    ]
 
 
 # Scoring a predictor

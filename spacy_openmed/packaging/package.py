@@ -30,7 +30,13 @@ def build_package(
     RETURNS (Path): The wheel.
     RAISES (OpenMedError): Unknown dataset, no adapter, or the build failed.
     """
+    registry.dataset(dataset)
     found = adapters.read(adapter or adapters.find(dataset))
+    if found.info.dataset not in ("", dataset):
+        raise OpenMedError(
+            f"The adapter in {adapter} is for '{found.info.dataset}', not for '{dataset}': "
+            f"package it under its own name."
+        )
     nlp = build_pipeline(dataset, found, bundle_backbone)
     with tempfile.TemporaryDirectory() as temporary:
         pipeline, build = Path(temporary) / "pipeline", Path(temporary) / "build"
@@ -58,8 +64,11 @@ def build_package(
             raise OpenMedError(f"The build of '{dataset}' left {len(wheels)} wheels instead of 1.")
         output.mkdir(parents=True, exist_ok=True)
         part = output / (wheels[0].name + ".part")
-        shutil.copyfile(wheels[0], part)
-        return part.rename(output / wheels[0].name)
+        try:
+            shutil.copyfile(wheels[0], part)
+            return part.replace(output / wheels[0].name)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def build_pipeline(dataset: str, adapter: Adapter, bundle_backbone: bool = False) -> Language:

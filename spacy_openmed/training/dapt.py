@@ -23,12 +23,13 @@ from transformers import (
 
 from .. import backbones
 from ..errors import OpenMedError
+from ..files import atomic_folder
 from ..windows import SpecialTokens, cut, encode_batch, special_tokens
 from . import lora
 from .settings import DaptSettings, to_dict
 from .trainer import (
     TrainableOnlyTrainer,
-    last_checkpoint,
+    checkpoint_to_resume,
     training_arguments,
 )
 
@@ -76,8 +77,13 @@ class MaskedLM(torch.nn.Module):
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
         masked = labels != -100
         logits = self.head(hidden[masked])
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels[masked])
-        return {"loss": loss}
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels[masked], reduction="sum")
+        # A short batch may have nothing masked, and the mean of nothing is NaN.
+        return {"loss": loss / masked.sum().clamp(min=1)}
+
+    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+        """What the Trainer asks of a model when gradient checkpointing is on."""
+        self.encoder.gradient_checkpointing_enable(**kwargs)
 
 
 def dapt(
@@ -95,8 +101,11 @@ def dapt(
     settings (DaptSettings): The settings.
     resume (bool): Go on from the last checkpoint in ``output``.
     RETURNS (dict): What was done, also written to ``output/dapt.json``.
-    RAISES (OpenMedError): No usable text.
+    RAISES (OpenMedError): No usable text, or an unfinished run in ``output`` that is not
+        resumed.
     """
+    checkpoints = output / "checkpoints"
+    found = checkpoint_to_resume(checkpoints, resume)
     ref = backbones.reference(backbone)
     folder = backbones.find(ref)
     torch.manual_seed(settings.optim.seed)
@@ -113,7 +122,6 @@ def dapt(
     head_loss = _warm_head(model, windows, collator, output, settings)
 
     model.encoder = lora.wrap(model.encoder, settings.lora)
-    checkpoints = output / "checkpoints"
     trainer = TrainableOnlyTrainer(
         model=model,
         args=training_arguments(
@@ -127,9 +135,9 @@ def dapt(
         train_dataset=windows,  # type: ignore[arg-type]
         data_collator=collator,
     )
-    found = last_checkpoint(checkpoints) if resume else None
     result = trainer.train(resume_from_checkpoint=str(found) if found else None)
-    model.encoder.save_pretrained(str(output / "adapter"))
+    with atomic_folder(output / "adapter") as part:
+        model.encoder.save_pretrained(str(part))
     report = {
         "backbone": ref.to_dict(),
         "settings": to_dict(settings),

@@ -30,7 +30,7 @@ from ..predictor import Predictor
 from . import lora
 from .samples import BatchSampler, Sample, collate, samples
 from .settings import FinetuneSettings, to_dict
-from .trainer import TrainableOnlyTrainer, last_checkpoint, training_arguments
+from .trainer import TrainableOnlyTrainer, checkpoint_to_resume, training_arguments
 
 
 class FinetuneTrainer(TrainableOnlyTrainer):
@@ -103,7 +103,8 @@ def finetune(
     init_adapter (Path | None): PEFT folder whose LoRA goes on (continued pre-training).
     resume (bool): Go on from the last checkpoint in ``output``.
     RETURNS (dict): The record that is also written to ``output/adapter/training.json``.
-    RAISES (OpenMedError): Nothing annotated, or settings that do not fit the backbone.
+    RAISES (OpenMedError): Nothing annotated, settings that do not fit the backbone, or an
+        unfinished run in ``output`` that is not resumed.
     """
     types = sorted({e.label for d in train for e in d.entities})
     if not types or not any(d.entities for d in dev):
@@ -114,6 +115,8 @@ def finetune(
     unseen = {e.label for d in dev for e in d.entities} - set(types)
     if unseen:
         raise OpenMedError(f"dev has labels that train lacks: {', '.join(sorted(unseen))}.")
+    checkpoints = output / "checkpoints"
+    found = checkpoint_to_resume(checkpoints, resume)
     begun = time.time()
     set_seed(settings.optim.seed)
     ref = backbones.reference(backbone)
@@ -131,7 +134,6 @@ def finetune(
         settings.overlap,
         settings.sentences,
     )
-    checkpoints = output / "checkpoints"
     arguments = training_arguments(
         settings.optim,
         checkpoints,
@@ -160,7 +162,6 @@ def finetune(
             network.to_adapter(model, info), tokens, network_forward(model, arguments)
         ),
     )
-    found = last_checkpoint(checkpoints) if resume else None
     result = trainer.train(resume_from_checkpoint=str(found) if found else None)
     # float16 halves the adapter; every figure is measured on the rounded weights.
     rounded = network.to_adapter(model, info, torch.float16)

@@ -124,7 +124,8 @@ class BatchSampler(Sampler[list[int]]):
 
     def __init__(self, lengths: Sequence[int], budget: int, seed: int) -> None:
         self.lengths = np.asarray(lengths)
-        self.count = max(1, round(float(self.lengths.sum()) / budget))
+        batches = max(1, round(float(self.lengths.sum()) / budget))
+        self.count = min(batches, len(self.lengths))
         self.seed = seed
         self.epoch = 0
 
@@ -140,8 +141,10 @@ class BatchSampler(Sampler[list[int]]):
         order = np.argsort(self.lengths * rng.uniform(0.8, 1.25, len(self.lengths)))
         total = np.cumsum(self.lengths[order])
         group = np.minimum((total - 1) * self.count // total[-1], self.count - 1)
-        batches = np.split(order, np.flatnonzero(np.diff(group)) + 1)
-        while len(batches) < self.count:  # a window longer than a batch's share
-            batches.append(batches[len(batches) % len(batches)])
+        # A window longer than a batch's share leaves groups empty: they take from the next.
+        index = np.arange(self.count)
+        starts = np.maximum.accumulate(np.searchsorted(group, index) - index) + index
+        starts = np.minimum(starts, len(order) - self.count + index)
+        batches = np.split(order, starts[1:])
         random.Random(f"{self.seed} {self.epoch}").shuffle(batches)
         yield from (batch.tolist() for batch in batches)

@@ -5,6 +5,7 @@ known by its hash, so a checkpoint is the trainable weights, the optimizer and t
 """
 
 import inspect
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def training_arguments(optim: OptimSettings, output: Path, **extra: Any) -> Trai
         "use_cpu": on_cpu,
         "report_to": [],
         "remove_unused_columns": False,
+        # Else a resumed run would have its whole patience again.
+        "restore_callback_states_from_checkpoint": True,
         "dataloader_pin_memory": not on_cpu,
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
@@ -103,10 +106,33 @@ def load_trainable(model: torch.nn.Module, folder: Path) -> None:
             wanted[name].copy_(value)
 
 
+def checkpoint_to_resume(folder: Path, resume: bool) -> Path | None:
+    """Where a run goes on from; None where it starts anew.
+
+    RAISES (OpenMedError): There are checkpoints, but the run is not to be resumed. Beside
+        new ones they would be mistaken for theirs.
+    """
+    if resume:
+        return last_checkpoint(folder)
+    if any(folder.glob("checkpoint-*")):
+        raise OpenMedError(
+            f"{folder} has checkpoints of an earlier run. Go on with --resume, remove them, or "
+            f"choose another --output."
+        )
+    return None
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in a folder; a half-written one is passed over."""
-    found = sorted(
-        (p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").is_file()),
-        key=lambda p: int(p.name.rsplit("-", 1)[1]),
-    )
-    return found[-1] if found else None
+    steps = {p: p.name.rsplit("-", 1)[1] for p in folder.glob("checkpoint-*")}
+    complete = [p for p, step in steps.items() if step.isdecimal() and _is_complete(p)]
+    return max(complete, key=lambda p: int(steps[p]), default=None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    # The state is what the Trainer writes last, and not in one go.
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return False
+    return (checkpoint / TRAINABLE).is_file()

@@ -1,0 +1,172 @@
+"""Model packages: built, installed, loaded, found."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from test_component import TEXT, make_adapter, offsets
+
+from spacy_openmed import adapters, backbones
+from spacy_openmed.about import __version__
+from spacy_openmed.errors import OpenMedError
+from spacy_openmed.packaging import package
+
+CARD = "# Diseases\n\nWhat was measured.\n"
+
+
+def run(*command, **environment):
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_backbone, tmp_path_factory):
+    """A backbone that a test may take away."""
+    return shutil.copytree(tiny_backbone, tmp_path_factory.mktemp("packaging") / "backbone")
+
+
+@pytest.fixture(scope="module")
+def adapter(backbone):
+    folder = make_adapter(backbone, backbone.parent / "adapter")
+    (folder / adapters.CARD).write_text(CARD)
+    (folder / adapters.TRAINING).write_text('{"dev": {"f1": 50.0}}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(adapter):
+    nlp = package.build_pipeline("ncbi", adapters.read(adapter))
+    found = [list(entity) for entity in offsets(nlp(TEXT).ents)]
+    assert found
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(adapter, tmp_path_factory):
+    output = tmp_path_factory.mktemp("wheel") / "new" / "folder"
+    return package.build_package("ncbi", output, adapter, bundle_backbone=True)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel):
+    target = wheel.parent / "site"
+    pip = ["-m", "pip", "install", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    run(*pip, "--target", target, wheel)
+    return target
+
+
+def test_wheel(wheel):
+    assert wheel.name == f"en_openmed_ncbi-{__version__}-py3-none-any.whl"
+    assert [path.name for path in wheel.parent.glob("*.*")] == [wheel.name]
+    archive = zipfile.ZipFile(wheel)
+    root = f"en_openmed_ncbi/en_openmed_ncbi-{__version__}"
+    found = set(archive.namelist())
+    pipe = f"{root}/openmed_ner"
+    files = (adapters.INFO, adapters.LORA_CONFIG, adapters.LORA_WEIGHTS, adapters.HEAD)
+    assert {f"{pipe}/adapter/{name}" for name in (*files, adapters.CARD)} <= found
+    assert {f"{pipe}/tokenizer.json", f"{pipe}/backbone/{backbones.WEIGHTS}"} <= found
+    assert archive.read(f"{root}/README.md").decode("utf8") == CARD
+    meta = json.loads(archive.read(f"{root}/meta.json"))
+    assert (meta["lang"], meta["name"]) == ("en", "openmed_ncbi")
+    assert meta["license"] == "Apache-2.0"
+    assert meta["labels"] == {"openmed_ner": ["DISEASE"]}
+    (metadata,) = [name for name in found if name.endswith(".dist-info/METADATA")]
+    required = archive.read(metadata).decode("utf8")
+    assert "Requires-Dist: spacy-openmed" in required.replace("_", "-")
+
+
+def test_config_names_no_folder_of_this_machine(wheel, backbone):
+    archive = zipfile.ZipFile(wheel)
+    for name in archive.namelist():
+        if name.endswith(("config.cfg", "meta.json")):
+            assert str(backbone.parent).encode() not in archive.read(name)
+
+
+LOAD = """
+import json, spacy, sys
+nlp = spacy.load("en_openmed_ncbi")
+other = spacy.blank("en")
+pipe = other.add_pipe("openmed_ner", config={"dataset": "ncbi"})
+text = sys.argv[1]
+ents = [[[e.start_char, e.end_char, e.label_] for e in n(text).ents] for n in (nlp, other)]
+place = str(pipe.shim.backbone.folder)
+print(json.dumps([ents, nlp.meta["version"], place]))
+"""
+
+
+def test_installed_package_finds_the_same_and_is_found(installed, backbone, expected):
+    moved = backbone.rename(backbone.with_name("elsewhere"))
+    try:
+        output = run("-c", LOAD, TEXT, PYTHONPATH=str(installed))
+    finally:
+        moved.rename(backbone)
+    (loaded, found), version, place = json.loads(output.splitlines()[-1])
+    assert loaded == expected
+    # By the dataset's id the package's adapter is found before those that ship with us,
+    # and the backbone that the package carries with it.
+    assert found == expected
+    assert version == __version__
+    assert Path(place).is_relative_to(installed)
+
+
+def test_without_a_bundle_the_backbone_is_a_requirement(adapter, tmp_path):
+    nlp = package.build_pipeline("ncbi", adapters.read(adapter))
+    nlp.to_disk(tmp_path / "pipeline")
+    assert not (tmp_path / "pipeline" / "openmed_ner" / "backbone").exists()
+    minilm = backbones.reference("minilm")
+    known = backbones.registry()["minilm"]["python_package"]
+    found = adapters.read(adapter)
+    info = adapters.AdapterInfo("ncbi", ("DISEASE",), minilm)
+    meta = package._meta("ncbi", adapters.Adapter(**{**vars(found), "info": info}), False)
+    assert [r.split("=")[0] for r in meta["requirements"]] == [known]
+    bundled = package._meta("ncbi", adapters.Adapter(**{**vars(found), "info": info}), True)
+    assert bundled["requirements"] == []
+
+
+def test_hyphens_become_underscores():
+    assert adapters.package_name("bc5cdr-chem") == "en_openmed_bc5cdr_chem"
+
+
+@pytest.mark.parametrize("dataset", ["nbci", "fsu", "bc2gm"])
+def test_bad_requests_write_nothing(dataset, adapter, tmp_path):
+    output = tmp_path / "output"
+    with pytest.raises(OpenMedError, match=dataset):
+        package.build_package(dataset, output, None if dataset == "fsu" else adapter)
+    assert not output.exists()
+
+
+def test_a_failed_build_writes_nothing(adapter, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise SystemExit(1)
+
+    monkeypatch.setattr(package, "spacy_package", fail)
+    with pytest.raises(OpenMedError, match="nothing was written"):
+        package.build_package("ncbi", tmp_path / "output", adapter)
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_failed_copy_leaves_nothing(adapter, tmp_path, monkeypatch):
+    def build(folder, output, **_):
+        (output / "x" / "dist").mkdir(parents=True)
+        (output / "x" / "dist" / "en_openmed_ncbi-1-py3-none-any.whl").write_bytes(b"wheel")
+
+    def fail(source, target):
+        Path(target).write_bytes(b"wh")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(package, "spacy_package", build)
+    monkeypatch.setattr(package.shutil, "copyfile", fail)
+    with pytest.raises(OSError, match="disk full"):
+        package.build_package("ncbi", tmp_path / "output", adapter)
+    assert not list((tmp_path / "output").iterdir())

@@ -1,0 +1,161 @@
+"""The adapters inside the package, on the real embedded backbone."""
+
+import json
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from spacy.tokenizer import Tokenizer
+
+from spacy_openmed import adapters, backbones
+from spacy_openmed.alignment import align
+from spacy_openmed.corpora.documents import corpus_file
+from spacy_openmed.corpora.jsonl import read_jsonl
+from spacy_openmed.evaluation.evaluate import evaluate
+from spacy_openmed.labelling import outermost
+from spacy_openmed.packaging.cards import results_table
+from spacy_openmed.predictor import Predictor
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted(path.parent for path in adapters.SHIPPED.glob("*/*/openmed.json"))
+RESULTS = ROOT / "benchmarks" / "results"
+TEXT = (ROOT / "assets" / "abstract.txt").read_text(encoding="utf8")
+
+pytestmark = pytest.mark.usefixtures("minilm")
+
+
+@pytest.fixture(scope="module")
+def nlp() -> spacy.language.Language:
+    nlp = spacy.blank("en")
+    nlp.max_length = 10_000_000
+    nlp.add_pipe("openmed_ner", config={"dataset": "ncbi"})
+    return nlp
+
+
+def spans(doc: spacy.tokens.Doc) -> list[tuple[int, int, str]]:
+    return [(e.start_char, e.end_char, e.label_) for e in doc.ents]
+
+
+def results(folder: Path, split: str) -> dict:
+    name = f"{folder.parent.name}-{folder.name}-{split}.json"
+    return json.loads((RESULTS / name).read_text(encoding="utf8"))
+
+
+def test_something_is_shipped() -> None:
+    assert SHIPPED
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda f: f"{f.parent.name}-{f.name}")
+def test_an_adapter_is_small_safe_and_documented(folder: Path) -> None:
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 3_000_000
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors", ".md"}
+    own = adapters.content_hash(adapters.read(folder))
+    card = (folder / adapters.CARD).read_text(encoding="utf8")
+    assert own in card
+    for split in ("dev", "test"):
+        assert results(folder, split)["adapter"] == own
+        assert results_table([results(folder, split)]).splitlines()[2] in card
+    assert not re.search(r"^#+ .*\n+(#|\Z)", card, re.MULTILINE), "a heading without text"
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda f: f"{f.parent.name}-{f.name}")
+def test_plain_peft_computes_the_same(folder: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModel
+
+    predictor = Predictor.load(folder)
+    backbone = backbones.find(predictor.adapter.info.backbone)
+    plain = PeftModel.from_pretrained(AutoModel.from_pretrained(str(backbone)), str(folder)).eval()
+    ids = np.array([[101, 17446, 2099, 4456, 2003, 4319, 1012, 102]])
+    with torch.no_grad():
+        hidden = plain(input_ids=torch.from_numpy(ids))[0]
+    head = predictor.adapter
+    expected = torch.nn.functional.linear(hidden, head.weight, head.bias).numpy()
+    found = predictor.backbone.logits(head, ids, np.ones_like(ids))
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_readme_shows_the_recorded_figures() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    for folder in SHIPPED:
+        for row in results_table([results(folder, "test")]).splitlines()[2:]:
+            assert row in readme
+
+
+def test_the_readme_example_finds_diseases(nlp: spacy.language.Language) -> None:
+    found = {" ".join(ent.text.split()) for ent in nlp(TEXT).ents}
+    assert {"Fabry disease", "multiple sclerosis", "breast or ovarian cancer"} <= found
+    assert all(0 <= ent._.openmed_score <= 1 for ent in nlp(TEXT).ents)
+
+
+def test_show_command_prints_them() -> None:
+    command = [sys.executable, "-m", "spacy", "openmed", "show", str(ROOT / "assets/abstract.txt")]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Fabry disease" in output and "DISEASE" in output
+
+
+def test_entities_do_not_depend_on_the_tokenizer(nlp: spacy.language.Language) -> None:
+    other = spacy.blank("en")
+    other.tokenizer = Tokenizer(other.vocab)  # splits on blanks only
+    other.add_pipe("openmed_ner", config={"dataset": "ncbi"})
+    text = TEXT + " (Fabry disease)-associated stroke; ataxia-telangiectasia/breast-cancer."
+    assert len(nlp.make_doc(text)) != len(other.make_doc(text))
+    assert spans(nlp(text)) == spans(other(text)) != []
+
+
+@pytest.mark.parametrize("prefix", ["x" * 150, "y" * 20_000, "ab-" * 300, "e\u0301" * 120, "\u200b"])
+def test_a_mention_after_a_long_token_is_found(nlp: spacy.language.Language, prefix: str) -> None:
+    doc = nlp(f"{prefix} The patient was diagnosed with cystic fibrosis in infancy.")
+    assert "cystic fibrosis" in {ent.text for ent in doc.ents}
+
+
+@pytest.mark.parametrize("text", ["", " \n\t ", "👩🏽‍⚕️ 🧬", "e\u0301\u0301", "\x00\x01", "\r\n" * 50])
+def test_odd_texts_do_no_harm(nlp: spacy.language.Language, text: str) -> None:
+    assert nlp(text).text == text
+
+
+def test_a_long_text_is_read_to_its_end(nlp: spacy.language.Language) -> None:
+    doc = nlp(TEXT * 100)
+    per_copy = len(nlp(TEXT).ents)
+    in_last_copy = [ent for ent in doc.ents if ent.start_char >= len(TEXT) * 99]
+    assert len(in_last_copy) >= per_copy - 1
+    assert abs(len(doc.ents) - 100 * per_copy) <= 0.1 * 100 * per_copy
+
+
+def test_threads_and_processes_agree(nlp: spacy.language.Language) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    sentences = [s.strip() for s in TEXT.replace("\n", " ").split(".") if s.strip()] * 5
+    expected = [spans(nlp(s)) for s in sentences]
+    assert any(expected)
+    with ThreadPoolExecutor(4) as pool:
+        assert [spans(doc) for doc in pool.map(nlp, sentences)] == expected
+    parallel = nlp.pipe(sentences, n_process=2, batch_size=10)
+    assert [spans(doc) for doc in parallel] == expected
+
+
+@pytest.mark.parametrize("dataset", ["ncbi", "bc5cdr-chem", "bc5cdr-disease", "s800"])
+def test_every_gold_mention_can_be_put_on_tokens(corpora_dir: Path, dataset: str) -> None:
+    nlp = spacy.blank("en")
+    for document in read_jsonl(corpus_file(corpora_dir, dataset, "test", ".jsonl")):
+        gold = outermost(document.entities)
+        placed = align(nlp.make_doc(document.text), gold, "split")
+        assert [(s.start_char, s.end_char) for s, _ in placed] == [(e.start, e.end) for e in gold]
+
+
+def test_figures_are_reproduced(corpora_dir: Path) -> None:
+    for folder in SHIPPED:
+        recorded = results(folder, "test")
+        predictor = Predictor.load(folder)
+        found = evaluate(
+            partial(predictor, edges=recorded["edges"]), recorded["dataset"], "test", corpora_dir
+        )
+        for kind in ("raw", "conll"):
+            assert found[kind]["f1"] == pytest.approx(recorded[kind]["f1"], abs=0.1)
