@@ -304,14 +304,18 @@ def find(dataset: str, backbone: str | None = None) -> Path:
 
 
 def _backbone_id(folder: Path) -> str:
+    backbone = _json_object(folder / INFO).get("backbone")
+    return str(backbone.get("id", "")) if isinstance(backbone, dict) else ""
+
+
+def _json_object(path: Path) -> dict[str, Any]:
     try:
-        info = json.loads((folder / INFO).read_text(encoding="utf8"))
-        return str(info["backbone"]["id"])
-    except (ValueError, KeyError, TypeError) as error:
+        data = json.loads(path.read_text(encoding="utf8"))
+    except ValueError as error:
         raise OpenMedError(
-            f"{folder / INFO} cannot be read, it may be truncated: {error!r}. "
-            f"Get the adapter again."
+            f"{path} cannot be read, it may be truncated: {error}. Get the adapter again."
         ) from error
+    return data if isinstance(data, dict) else {}
 
 
 def _candidates(dataset: str) -> Iterator[tuple[Path, str]]:
@@ -340,7 +344,7 @@ def _dev_f1(info: Path) -> float:
     training = info.with_name(TRAINING)
     if not training.is_file():
         return 0.0
-    return float(json.loads(training.read_text(encoding="utf8")).get("dev", {}).get("f1", 0.0))
+    return float(_json_object(training).get("dev", {}).get("f1", 0.0))
 
 
 def available() -> list[str]:

@@ -22,8 +22,8 @@ from .network import TokenTagger
 from .precision import resolve_precision
 from .windows import Encoding, SpecialTokens, cut, encode_batch, owned, pack, pad, special_tokens
 
-# Every linear layer of the encoders this is used with, by its own name.
-LINEAR_LAYERS = r".*\.(query|key|value|query_proj|key_proj|value_proj|dense)"
+# Every linear layer inside the encoder's blocks; not a pooler's, which others may load too.
+LINEAR_LAYERS = r".*\.layer\.\d+\..*\.(query|key|value|query_proj|key_proj|value_proj|dense)"
 
 
 @dataclass

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import make_network
 
 from spacy_openmed import adapters, backbones, network
 from spacy_openmed.adapters import Adapter, AdapterInfo
@@ -15,10 +16,7 @@ from spacy_openmed.backbones import BackboneRef
 from spacy_openmed.corpora.registry import datasets
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.files import atomic_folder
-from spacy_openmed.training.lora import wrap
-from spacy_openmed.training.settings import LoraSettings
 
-SETTINGS = LoraSettings(rank=4, alpha=8, target_modules=r".*\.(query|key|value|dense)")
 FILES = (adapters.INFO, adapters.LORA_CONFIG, adapters.LORA_WEIGHTS, adapters.HEAD)
 
 
@@ -29,18 +27,6 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def make_network(backbone: Path, labels: int, seed: int = 0) -> network.TokenTagger:
-    """A network whose LoRA changes what the backbone says, unlike a fresh one."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        tagger = network.TokenTagger(wrap(backbones.load_encoder(backbone), SETTINGS), labels)
-        with torch.no_grad():
-            for name, parameter in tagger.named_parameters():
-                if "lora_B" in name or name.startswith("head"):
-                    parameter.normal_(std=0.2)
-    return tagger.eval()
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def words(doc):
 
 
 def test_unknown_mode_names_the_choices():
-    with pytest.raises(OpenMedError, match="'loose'.*split, expand, contract, strict"):
+    with pytest.raises(OpenMedError, match=r"'loose'.*split, expand, contract, strict"):
         align(make_doc("a"), [], "loose")
 
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import make_network
 
 from spacy_openmed import adapters, backbones, network
 from spacy_openmed.adapters import Adapter, AdapterInfo
@@ -23,8 +24,6 @@ from spacy_openmed.backbones import BackboneRef
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.inference import SharedBackbone, shared_backbone, tag
 from spacy_openmed.predictor import Predictor
-from spacy_openmed.training.lora import wrap
-from spacy_openmed.training.settings import LoraSettings
 from spacy_openmed.windows import Encoding, SpecialTokens, cut, encode_batch
 
 TEXT = "Germline BRCA1 mutations raise the risk of ovarian cancer; cardiotoxic drugs do not. "
@@ -37,19 +36,6 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def make_network(backbone: Path, labels: int, rank: int, alpha: int, seed: int):
-    """A network whose LoRA changes what the backbone says, unlike a fresh one."""
-    lora = LoraSettings(rank, alpha, 0.0, r".*\.(query|key|value|dense)")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        tagger = network.TokenTagger(wrap(backbones.load_encoder(backbone), lora), labels)
-        with torch.no_grad():
-            for name, parameter in tagger.named_parameters():
-                if "lora_B" in name or name.startswith("head"):
-                    parameter.normal_(std=0.2)
-    return tagger.eval()
 
 
 @pytest.fixture(scope="module")

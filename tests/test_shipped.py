@@ -110,13 +110,17 @@ def test_entities_do_not_depend_on_the_tokenizer(nlp: spacy.language.Language) -
     assert spans(nlp(text)) == spans(other(text)) != []
 
 
-@pytest.mark.parametrize("prefix", ["x" * 150, "y" * 20_000, "ab-" * 300, "e\u0301" * 120, "\u200b"])
+@pytest.mark.parametrize(
+    "prefix", ["x" * 150, "y" * 20_000, "ab-" * 300, "e\u0301" * 120, "\u200b"]
+)
 def test_a_mention_after_a_long_token_is_found(nlp: spacy.language.Language, prefix: str) -> None:
     doc = nlp(f"{prefix} The patient was diagnosed with cystic fibrosis in infancy.")
     assert "cystic fibrosis" in {ent.text for ent in doc.ents}
 
 
-@pytest.mark.parametrize("text", ["", " \n\t ", "👩🏽‍⚕️ 🧬", "e\u0301\u0301", "\x00\x01", "\r\n" * 50])
+@pytest.mark.parametrize(
+    "text", ["", " \n\t ", "👩🏽‍⚕️ 🧬", "e\u0301\u0301", "\x00\x01", "\r\n" * 50]
+)
 def test_odd_texts_do_no_harm(nlp: spacy.language.Language, text: str) -> None:
     assert nlp(text).text == text
 

@@ -68,7 +68,6 @@ class FinetuneTrainer(TrainableOnlyTrainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Entity F1 on the raw text of dev, with the decoding of run time."""
-        self.sampler.set_epoch(int(self.state.epoch or 0))
         self.model.eval()
         micro = raw_scores(self.predictor, self.eval_dataset).micro
         metrics = {

@@ -60,6 +60,9 @@ def training_arguments(optim: OptimSettings, output: Path, **extra: Any) -> Trai
         arguments["warmup_ratio"] = optim.warmup_ratio
     elif "warmup_steps" not in extra:
         arguments["warmup_steps"] = optim.warmup_ratio  # a share, since transformers 5
+    # TrainingArguments leave their format in the environment, where the next run of the
+    # process would find it: fp32 after bf16 would be bf16.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
     return TrainingArguments(**arguments)
 
 
