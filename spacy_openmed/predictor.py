@@ -7,8 +7,8 @@ from . import adapters, backbones
 from .adapters import Adapter
 from .decoding import decode
 from .entities import Entity
-from .inference import Forward, SharedBackbone, shared_backbone, tag
-from .windows import encode_batch
+from .inference import Floats, Forward, SharedBackbone, shared_backbone, tag
+from .windows import Encoding, encode_batch
 
 
 class Predictor:
@@ -48,6 +48,15 @@ class Predictor:
         RETURNS (list[list[Entity]]): In text order, disjoint.
         """
         info = self.adapter.info
+        encodings, logits = self.tag(texts)
+        return decode(texts, encodings, logits, info.types, edges, info.temperature)
+
+    def tag(self, texts: Sequence[str]) -> tuple[list[Encoding], list[Floats]]:
+        """Score the wordpieces of some texts.
+
+        RETURNS (tuple): Encodings, and stitched float32[n, labels] logits, one a text each.
+        """
+        info = self.adapter.info
         encodings = encode_batch(texts, self.backbone.tokenizer)
         logits = tag(
             encodings,
@@ -58,4 +67,4 @@ class Predictor:
             info.overlap,
             self.batch_wordpieces,
         )
-        return decode(texts, encodings, logits, info.types, edges, info.temperature)
+        return encodings, logits

@@ -177,8 +177,8 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_backbone: Path):
 def test_loss_falls_in_both_phases(finished: Run):
     head, whole = finished.report["head_loss"], finished.report["final_losses"]
     assert len(head) == 1 and len(whole) == 4
-    assert whole[-1] < 0.6 * head[0]
-    assert whole[-1] < whole[0]
+    assert whole[0] < 0.95 * head[0]
+    assert whole[-1] < 0.9 * whole[0]
 
 
 def test_first_the_head_alone_then_lora_with_it(finished: Run):

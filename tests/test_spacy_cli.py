@@ -45,6 +45,8 @@ def overrides(tiny_backbone, gold):
         "paths.dev": gold,
         "components.openmed_ner.backbone": tiny_backbone,
         "components.openmed_ner.model.rank": 4,
+        "training.optimizer.learn_rate.warmup_steps": 1,
+        "training.optimizer.learn_rate.initial_rate": 0.01,
     }
     return [part for key, value in values.items() for part in (f"--{key}", str(value))]
 
@@ -83,7 +85,7 @@ def test_train(trained):
         assert nlp.get_pipe("openmed_ner").labels == ("DISEASE",)
         assert nlp.meta["performance"].keys() >= {"ents_f", "ents_p", "ents_r", "openmed_ner_loss"}
         assert nlp(TEXT).has_annotation("ENT_IOB")
-    # Both were saved by way of use_params and training went on in between.
+    # It goes on learning after an evaluation.
     losses = [line.split()[2] for line in log.splitlines() if line[:3].strip().isdigit()]
     assert len(losses) == 3 and len(set(losses)) == 3
 
@@ -128,8 +130,9 @@ def test_init_labels(overrides, tmp_path):
     assert json.loads((tmp_path / "labels" / "openmed_ner.json").read_text()) == ["DISEASE"]
 
 
-def test_debug_config(overrides):
-    run("debug", "config", CONFIG, *overrides)
+def test_debug_config(overrides, tmp_path):
+    run("init", "fill-config", CONFIG, tmp_path / "filled.cfg")
+    assert "Config is valid" in run("debug", "config", tmp_path / "filled.cfg", *overrides)
 
 
 def test_trained_pipeline_goes_on(trained):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from torch.utils.checkpoint import checkpoint
 from typer.testing import CliRunner
@@ -28,6 +29,7 @@ from spacy_openmed.training.finetune import FinetuneTrainer, build, finetune
 from spacy_openmed.training.settings import FinetuneSettings, LoraSettings, OptimSettings, to_dict
 from spacy_openmed.training.trainer import TRAINABLE, last_checkpoint, training_arguments
 
+TRANSFORMERS = int(transformers.__version__.split(".")[0])
 LINEAR = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
 SETTINGS = FinetuneSettings(
     lora=LoraSettings(rank=8, alpha=16, dropout=0.0, target_modules=LINEAR),
@@ -275,11 +277,13 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_backbone: Path, recompu
 
 @pytest.mark.filterwarnings("ignore")
 def test_reentrant_checkpointing_would_freeze_lora(tiny_backbone: Path, recomputed: list[bool]):
-    # Why the setting above is not left to PyTorch, and what the test above would see.
+    # Why the setting is not left to PyTorch. Transformers 5 gives the embeddings' output a
+    # gradient, which mends it; the test above sees the wrong kind all the same.
     settings = with_optim(gradient_checkpointing=True)
     gradients = lora_gradients(tiny_backbone, settings, use_reentrant=True)
     assert recomputed == [True, True]
-    assert all(gradient is None for gradient in gradients.values())
+    frozen = [gradient is None for gradient in gradients.values()]
+    assert all(frozen) if TRANSFORMERS < 5 else not any(frozen)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

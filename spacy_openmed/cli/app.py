@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import OpenMedError
-from . import card, dapt, evaluate, package, show, train
+from . import average, card, dapt, evaluate, package, show, train
 
 app = typer.Typer(
     name="openmed",
@@ -34,6 +34,7 @@ def _plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 app.command("show")(_plain_errors(show.show))
 app.command("train")(_plain_errors(train.train))
+app.command("average")(_plain_errors(average.average))
 app.command("dapt")(_plain_errors(dapt.dapt))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))
 app.command("card")(_plain_errors(card.card))

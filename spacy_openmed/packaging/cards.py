@@ -52,6 +52,7 @@ def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, A
         pipeline_tag="token-classification",
     )
     optim, lora = record["settings"]["optim"], record["settings"]["lora"]
+    runs = record.get("averaged", [record])
     facts = {
         "Corpus": f"`{info.dataset}` ({dataset.licence})",
         "Labels": ", ".join(info.types),
@@ -64,7 +65,15 @@ def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, A
         ),
         "Learning rate": f"{optim['learning_rate']}, warm-up {optim['warmup_ratio']}, cosine",
         "Batch": f"about {optim['batch_size'] * record['settings']['window']} wordpieces",
-        "Epochs": f"{len(record['epochs'])} run, the best on dev kept",
+        "Epochs": "; ".join(
+            f"{len(run['epochs'])}, the best on dev kept ({max(_f1s(run)):.2f})" for run in runs
+        ),
+        "Average": (
+            f"of {len(runs)} runs with seeds {', '.join(str(run['seed']) for run in runs)}; "
+            f"{record['outside_bias']} added to the logit of O, chosen on dev"
+            if "averaged" in record
+            else "no, one run"
+        ),
         "Label smoothing": record["settings"]["label_smoothing"],
         "Dropout": record["settings"]["dropout"],
         "Documents and their sentences": "both" if record["settings"]["sentences"] else "documents",
@@ -100,7 +109,7 @@ corpus's own tokens, predicted on whole documents. The epoch and all settings we
 
 {_table(["", ""], [[name, value] for name, value in facts.items()])}
 
-F1 on dev, raw, after each epoch: {", ".join(f"{e['dev_f1']:.2f}" for e in record["epochs"])}.
+F1 on dev, raw, after each epoch: {"; ".join(", ".join(f"{f:.2f}" for f in _f1s(r)) for r in runs)}.
 
 ## Limits
 
@@ -108,6 +117,10 @@ Trained on abstracts of published papers. Text of another kind, clinical notes a
 lower scores. Nested and discontinuous mentions are not found. Not a medical device: no output
 of this model may decide about a patient.
 """
+
+
+def _f1s(run: dict[str, Any]) -> list[float]:
+    return [epoch["dev_f1"] for epoch in run["epochs"]]
 
 
 def results_table(results: Sequence[dict[str, Any]]) -> str:
@@ -128,4 +141,5 @@ def results_table(results: Sequence[dict[str, Any]]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)

@@ -7,9 +7,11 @@ known by its hash, so a checkpoint is the trainable weights, the optimizer and t
 import inspect
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainingArguments
@@ -81,6 +83,20 @@ class TrainableOnlyTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         load_trainable(self.model, Path(str(self.state.best_model_checkpoint)))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _numpy_state_allowed():
+            super()._load_rng_state(checkpoint)
+
+
+def _numpy_state_allowed() -> AbstractContextManager[Any]:
+    # Since 2.6 torch reads nothing but what it knows, and older transformers do not tell it
+    # of NumPy's generator state.
+    if not hasattr(torch.serialization, "safe_globals"):
+        return nullcontext()
+    state = np.empty(0, dtype=np.uint32)
+    allowed: list[Any] = [state.__reduce__()[0], np.ndarray, np.dtype, type(state.dtype)]
+    return torch.serialization.safe_globals(allowed)
 
 
 def trainable_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,0 +1,118 @@
+"""One adapter out of several runs: the mean of their weights.
+
+"Model soups" (Wortsman et al., arXiv 2203.05482): fine-tuning runs that start from the same
+weights end in the same basin, where the mean of two is often better than either. The means
+of A and of B are taken apart, which is only sensible because the runs also share those
+matrices at the start (``--init-adapter``).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import adapters, backbones
+from ..adapters import Adapter
+from ..corpora.documents import Document
+from ..decoding import decode
+from ..errors import OpenMedError
+from ..evaluation.scores import score
+from ..inference import shared_backbone
+from ..labelling import outermost
+from ..predictor import Predictor
+from .finetune import data_hash
+
+# The mean of two networks is less sure of "O" than either, and finds too much: what is added
+# to its logit is chosen on dev.
+OUTSIDE_BIASES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+
+
+def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> dict[str, Any]:
+    """Average adapters and write the result to ``output/adapter``.
+
+    folders (Sequence[Path]): Adapter folders with training records, at least two.
+    dev (Sequence[Document]): Chooses the bias of the label "O".
+    output (Path): Gets ``adapter/``.
+    RETURNS (dict): The record that is also written to ``output/adapter/training.json``.
+    RAISES (OpenMedError): The adapters do not start from the same weights.
+    """
+    parts = [adapters.read(folder) for folder in folders]
+    records = [_record(part, folder) for part, folder in zip(parts, folders, strict=True)]
+    _check(parts, records)
+    first = parts[0]
+    mean = Adapter(
+        first.info,
+        first.lora_config,
+        {
+            name: torch.stack([part.lora[name].float() for part in parts]).mean(0).half()
+            for name in first.lora
+        },
+        torch.stack([part.weight for part in parts]).mean(0),
+        torch.stack([part.bias for part in parts]).mean(0),
+    )
+    backbone = shared_backbone(backbones.find(first.info.backbone))
+    texts = [document.text for document in dev]
+    gold = [outermost(document.entities) for document in dev]
+    encodings, logits = Predictor(mean, backbone).tag(texts)
+    tried = {}
+    for bias in OUTSIDE_BIASES:
+        shift = np.zeros(len(first.info.labels), dtype=np.float32)
+        shift[0] = bias
+        found = decode(texts, encodings, [rows + shift for rows in logits], first.info.types)
+        tried[bias] = score(gold, found)
+    best = max(tried, key=lambda bias: (tried[bias].micro.f1, -bias))
+    shifted = mean.bias.clone()
+    shifted[0] += best
+    record = {
+        **{key: value for key, value in records[0].items() if key not in ("epochs", "resumed")},
+        "averaged": [
+            {
+                "adapter": adapters.content_hash(part),
+                "seed": one["settings"]["optim"]["seed"],
+                "epochs": one["epochs"],
+                "seconds": one["seconds"],
+                "dev_f1": one["dev"]["f1"],
+            }
+            for part, one in zip(parts, records, strict=True)
+        ],
+        "outside_bias": best,
+        "outside_biases_tried": {str(bias): 100 * s.micro.f1 for bias, s in tried.items()},
+        "seconds": sum(one["seconds"] for one in records),
+        "data": {**records[0]["data"], "dev": data_hash(dev)},
+        "dev": tried[best].to_dict(),
+    }
+    card = {adapters.TRAINING: json.dumps(record, indent=2) + "\n"}
+    adapters.write(replace(mean, bias=shifted, card=card), output / "adapter")
+    return record
+
+
+def _record(adapter: Adapter, folder: Path) -> dict[str, Any]:
+    if adapters.TRAINING not in adapter.card:
+        raise OpenMedError(f"{folder} has no {adapters.TRAINING}: it cannot be averaged.")
+    record: dict[str, Any] = json.loads(adapter.card[adapters.TRAINING])
+    return record
+
+
+def _check(parts: Sequence[Adapter], records: Sequence[dict[str, Any]]) -> None:
+    if len(parts) < 2:
+        raise OpenMedError("An average needs at least two adapters.")
+    kinds = {
+        (
+            part.info.types,
+            part.info.backbone.sha256,
+            part.lora_config["r"],
+            part.lora_config["lora_alpha"],
+            str(part.lora_config["target_modules"]),
+            record["init_adapter"],
+        )
+        for part, record in zip(parts, records, strict=True)
+    }
+    if len(kinds) > 1 or records[0]["init_adapter"] is None:
+        raise OpenMedError(
+            "Only adapters with the same types, backbone, LoRA shape and --init-adapter can be "
+            "averaged: the mean of runs that started apart is noise."
+        )
