@@ -13,17 +13,16 @@ import torch
 from spacy import util
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
-from spacy.tokens import Doc, Span, SpanGroup
+from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Optimizer, set_dropout_rate
 from tokenizers import Tokenizer
 
 from . import adapters, backbones
-from .alignment import ALIGNMENTS, align
-from .atoms import EDGES
-from .conflicts import without_conflicts
-from .corpora import registry
+from .alignment import align
+from .annotation import annotate
+from .config import DEFAULT_CONFIG, check_config
 from .decoding import decode
 from .entities import Entity
 from .errors import OpenMedError
@@ -33,38 +32,10 @@ from .labelling import label_wordpieces, outermost
 from .network import tagging_loss
 from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
 
-DEFAULT_CONFIG = """
-[openmed_ner]
-dataset = null
-backbone = null
-adapter = null
-annotate = "ents"
-spans_key = "openmed"
-threshold = 0.0
-alignment = "split"
-edges = "word"
-overwrite = false
-labels = {}
-batch_wordpieces = 4096
-window = 256
-overlap = 50
-bundle_backbone = false
-
-[openmed_ner.model]
-@architectures = "spacy-openmed.PeftTokenTagger.v1"
-
-[openmed_ner.scorer]
-@scorers = "spacy-openmed.offset_scorer.v1"
-"""
-
-ANNOTATE = ("ents", "spans", "both")
 DEFAULT_BACKBONE = "minilm"
 IGNORED = -100
 _TOKENIZER = "tokenizer.json"
 _BACKBONE = "backbone"
-
-if not Span.has_extension("openmed_score"):
-    Span.set_extension("openmed_score", default=None)
 
 
 @Language.factory(
@@ -192,7 +163,7 @@ class OpenMedNER(TrainablePipe):
             "overlap": overlap,
             "bundle_backbone": bundle_backbone,
         }
-        _check_config(self.cfg)
+        check_config(self.cfg)
 
     @property
     def shim(self) -> TaggerShim:
@@ -224,6 +195,7 @@ class OpenMedNER(TrainablePipe):
         """
         docs = list(docs)
         self._load()
+        self._check_label_keys()
         texts = [doc.text for doc in docs]
         tagged: list[Tagged] = self.model.predict(docs)
         found: list[list[Entity]] = [[] for _ in docs]
@@ -241,6 +213,18 @@ class OpenMedNER(TrainablePipe):
                 entities.extend(new)
         return [sorted(entities) for entities in found]
 
+    def _check_label_keys(self) -> None:
+        """Refuse labels in the config that no adapter has: a typo would pass unnoticed."""
+        known = {"labels": set(self._types()), "threshold": set(self.labels)}
+        for key, names in known.items():
+            value = self.cfg[key]
+            unknown = sorted(set(value) - names) if isinstance(value, Mapping) else []
+            if unknown:
+                raise OpenMedError(
+                    f"openmed_ner: {key} names {', '.join(unknown)}, but the labels of "
+                    f"'{self.name}' are {', '.join(sorted(names))}."
+                )
+
     def set_annotations(self, docs: Iterable[Doc], scores: Sequence[Sequence[Entity]]) -> None:
         """Write entities to the docs, as ``annotate``, ``alignment`` and ``overwrite`` say.
 
@@ -248,7 +232,14 @@ class OpenMedNER(TrainablePipe):
         scores (Sequence[Sequence[Entity]]): What ``predict`` found.
         """
         for doc, entities in zip(docs, scores, strict=True):
-            self._annotate(doc, entities)
+            placed = align(doc, entities, self.cfg["alignment"])
+            annotate(
+                doc,
+                placed,
+                self.cfg["annotate"],
+                self.cfg["spans_key"],
+                self.cfg["overwrite"],
+            )
 
     def __call__(self, doc: Doc) -> Doc:
         """Annotate one doc; a failure goes to the error handler."""
@@ -289,53 +280,6 @@ class OpenMedNER(TrainablePipe):
             self.get_error_handler()(self.name, self, [doc], error)
         else:
             yield doc
-
-    def _annotate(self, doc: Doc, entities: Sequence[Entity]) -> None:
-        placed = align(doc, entities, self.cfg["alignment"])
-        scored: list[tuple[Span, float]] = []
-        if self.cfg["annotate"] in ("spans", "both"):
-            self._add_spans(doc, placed)
-            # An extension value belongs to a range, whatever the label: that of an entity in
-            # doc.ents stays, and of several spans the likeliest one is heard.
-            known = {(e.start, e.end) for e in doc.ents if e._.openmed_score is not None}
-            scored += sorted(
-                (item for item in placed if (item[0].start, item[0].end) not in known),
-                key=lambda item: item[1],
-            )
-        if self.cfg["annotate"] in ("ents", "both"):
-            scored += self._add_ents(doc, placed)
-        for span, score in scored:
-            span._.openmed_score = score
-
-    def _add_ents(self, doc: Doc, placed: Sequence[tuple[Span, float]]) -> list[tuple[Span, float]]:
-        """RETURNS (list[tuple[Span, float]]): The new ones among doc.ents, with scores."""
-        present = list(doc.ents)
-        if self.cfg["overwrite"]:
-            chosen = without_conflicts(placed)
-            covered = {i for span, _ in chosen for i in range(span.start, span.end)}
-            present = [e for e in present if covered.isdisjoint(range(e.start, e.end))]
-        else:
-            chosen = without_conflicts(placed, present)
-        # Tokens that nobody found an entity on are "outside" from now on, not "missing".
-        doc.set_ents([*present, *(span for span, _ in chosen)], default="outside")
-        return chosen
-
-    def _add_spans(self, doc: Doc, placed: Sequence[tuple[Span, float]]) -> None:
-        key = self.cfg["spans_key"]
-        spans: list[Span] = []
-        scores: list[float] = []
-        if key in doc.spans and not self.cfg["overwrite"]:
-            spans = list(doc.spans[key])
-            known = doc.spans[key].attrs.get("scores", [])
-            scores = [*known, *[1.0] * (len(spans) - len(known))]
-        present = {(s.start_char, s.end_char, s.label) for s in spans}
-        for span, score in placed:
-            if (span.start_char, span.end_char, span.label) not in present:
-                spans.append(span)
-                scores.append(score)
-        group = SpanGroup(doc, name=key, spans=spans)
-        group.attrs["scores"] = np.array(scores, dtype="float32")
-        doc.spans[key] = group
 
     # Training
 
@@ -385,7 +329,7 @@ class OpenMedNER(TrainablePipe):
         """Learn from a batch.
 
         examples (Iterable[Example]): The batch.
-        drop (float): Dropout of LoRA and head in this update.
+        drop (float): Dropout before the head in this update.
         sgd (Optimizer | None): Updates the weights; without it gradients add up.
         losses (dict[str, float] | None): The loss is added under the component's name.
         RETURNS (dict[str, float]): The losses.
@@ -620,33 +564,3 @@ def _adapter_names() -> Iterator[str]:
     while True:
         number += 1
         yield f"{adapters.ADAPTER_IN_PIPE}-{number}"
-
-
-def _check_config(cfg: Mapping[str, Any]) -> None:
-    """Refuse impossible values when the component is made, not when it first runs."""
-    for key, choices in (("annotate", ANNOTATE), ("alignment", ALIGNMENTS), ("edges", EDGES)):
-        if cfg[key] not in choices:
-            raise OpenMedError(
-                f"openmed_ner: {key} = {cfg[key]!r}. Choose {', '.join(map(repr, choices))}."
-            )
-    names = cfg["dataset"]
-    names = [names] if isinstance(names, str) else list(names or [])
-    for name in names:
-        registry.dataset(name)
-    if len(set(names)) < len(names):
-        raise OpenMedError(f"openmed_ner: dataset = {names!r} names a dataset twice.")
-    if cfg["batch_wordpieces"] < 1:
-        raise OpenMedError(
-            f"openmed_ner: batch_wordpieces = {cfg['batch_wordpieces']} must be at least 1."
-        )
-    if not 0 <= cfg["overlap"] < cfg["window"] - 2:
-        raise OpenMedError(
-            f"openmed_ner: window = {cfg['window']}, overlap = {cfg['overlap']}: the overlap "
-            f"must be at least 0 and smaller than the window without its 2 special tokens."
-        )
-    threshold = cfg["threshold"]
-    limits = threshold.values() if isinstance(threshold, Mapping) else [threshold]
-    if not all(0.0 <= limit <= 1.0 for limit in limits):
-        raise OpenMedError(
-            f"openmed_ner: threshold = {threshold!r}: scores are probabilities in [0, 1]."
-        )

@@ -56,7 +56,8 @@ def PeftTokenTagger(
     The settings are for training. An adapter that is loaded brings its own rank and targets.
 
     rank, alpha, lora_dropout, target_modules: Of a new LoRA, see ``LoraSettings``.
-    dropout (float): Of the encoder's layers and before the head.
+    dropout (float): Of the encoder's layers and before the head; spaCy's own
+        ``training.dropout`` takes the place of the latter.
     attention_dropout (float): Of attention weights; 0 is much faster.
     label_smoothing (float): Share of the target spread over all labels.
     precision (str): Of the arithmetic in training: "auto", "bf16", "fp16" or "fp32".
@@ -215,9 +216,8 @@ class TaggerShim(PyTorchShim):
                 f"Give each dataset a component of its own to train it."
             )
         if self._model is not None:
-            self.adapters = [
-                network.to_adapter(self._model, self.adapters[0].info, card=self.adapters[0].card)
-            ]
+            # Without the card: its figures are not those of the weights any more.
+            self.adapters = [network.to_adapter(self._model, self.adapters[0].info)]
         return self.adapters[0]
 
     def current(self) -> list[Adapter]:
@@ -338,12 +338,9 @@ class TaggerShim(PyTorchShim):
         return logits, backprop
 
     def set_dropout(self, rate: float | None) -> None:
-        """Set the rate that spaCy's training loop asks for on LoRA and head."""
-        if rate is None:
-            return
-        for name, module in self._trainable().named_modules():
-            if isinstance(module, torch.nn.Dropout) and (".lora_" in name or name == "dropout"):
-                module.p = rate
+        """Set the rate before the head, which is the one that spaCy's training loop controls."""
+        if rate is not None:
+            self._trainable().dropout.p = rate
 
     def _trainable(self) -> TokenTagger:
         if self._model is None:

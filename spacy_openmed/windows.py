@@ -28,7 +28,10 @@ LONG_RUN = 100
 SEGMENT = 20_000
 
 # Ends of words as WordPiece tokenizers see them: of the symbols only the ASCII ones.
-_LONG_RUNS = regex.compile(rf"[^\s\p{{P}}$+<=>^`|~]{{{LONG_RUN + 1},}}")
+# Emoji, too, stand apart: WordPiece does not split at them and has none in its vocabulary,
+# so the word that one is glued to would be unknown.
+_EMOJI = r"\p{Emoji_Presentation}[\p{Extended_Pictographic}\p{Emoji_Modifier}\u200d\ufe0f]*"
+_APART = regex.compile(rf"[^\s\p{{P}}$+<=>^`|~]{{{LONG_RUN + 1},}}|{_EMOJI}")
 _BREAK = regex.compile(r"\s(?=\S)")
 # Half a surrogate pair, which is no text to a tokenizer, and white space that BERT's
 # deletes as control characters: the words around a form feed would become one.
@@ -139,7 +142,7 @@ def _readable(text: str) -> str:
 def _segments(text: str) -> Iterator[tuple[int, int]]:
     """Character ranges, in order and without gaps, that are tokenised apart."""
     start = 0
-    for run in _LONG_RUNS.finditer(text):
+    for run in _APART.finditer(text):
         first, last = run.span()
         yield from _at_white_space(text, start, first)
         for cut in range(first, last, MAX_RUN):

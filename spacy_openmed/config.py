@@ -1,0 +1,68 @@
+"""The component's settings: their defaults, and which values are possible."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .alignment import ALIGNMENTS
+from .annotation import ANNOTATE
+from .atoms import EDGES
+from .corpora import registry
+from .errors import OpenMedError
+
+DEFAULT_CONFIG = """
+[openmed_ner]
+dataset = null
+backbone = null
+adapter = null
+annotate = "ents"
+spans_key = "openmed"
+threshold = 0.0
+alignment = "split"
+edges = "word"
+overwrite = false
+labels = {}
+batch_wordpieces = 4096
+window = 256
+overlap = 50
+bundle_backbone = false
+
+[openmed_ner.model]
+@architectures = "spacy-openmed.PeftTokenTagger.v1"
+
+[openmed_ner.scorer]
+@scorers = "spacy-openmed.offset_scorer.v1"
+"""
+
+
+def check_config(cfg: Mapping[str, Any]) -> None:
+    """Refuse impossible values when the component is made, not when it first runs.
+
+    cfg (Mapping[str, Any]): The settings by name, as ``make_openmed_ner`` takes them.
+    RAISES (OpenMedError): Names the setting and what it can be.
+    """
+    for key, choices in (("annotate", ANNOTATE), ("alignment", ALIGNMENTS), ("edges", EDGES)):
+        if cfg[key] not in choices:
+            raise OpenMedError(
+                f"openmed_ner: {key} = {cfg[key]!r}. Choose {', '.join(map(repr, choices))}."
+            )
+    names = cfg["dataset"]
+    names = [names] if isinstance(names, str) else list(names or [])
+    for name in names:
+        registry.dataset(name)
+    if len(set(names)) < len(names):
+        raise OpenMedError(f"openmed_ner: dataset = {names!r} names a dataset twice.")
+    if cfg["batch_wordpieces"] < 1:
+        raise OpenMedError(
+            f"openmed_ner: batch_wordpieces = {cfg['batch_wordpieces']} must be at least 1."
+        )
+    if not 0 <= cfg["overlap"] < cfg["window"] - 2:
+        raise OpenMedError(
+            f"openmed_ner: window = {cfg['window']}, overlap = {cfg['overlap']}: the overlap "
+            f"must be at least 0 and smaller than the window without its 2 special tokens."
+        )
+    threshold = cfg["threshold"]
+    limits = threshold.values() if isinstance(threshold, Mapping) else [threshold]
+    if not all(0.0 <= limit <= 1.0 for limit in limits):
+        raise OpenMedError(
+            f"openmed_ner: threshold = {threshold!r}: scores are probabilities in [0, 1]."
+        )
