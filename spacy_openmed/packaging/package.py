@@ -10,7 +10,7 @@ from spacy.cli.package import package as spacy_package
 from spacy.language import Language
 
 from .. import adapters, backbones
-from ..about import __version__
+from ..about import __title__, __version__
 from ..adapters import Adapter
 from ..component import OpenMedNER
 from ..corpora import registry
@@ -90,7 +90,8 @@ def _meta(dataset: str, adapter: Adapter, bundle_backbone: bool) -> dict[str, An
     requirements = []
     package = backbones.registry().get(backbone.id, {}).get("python_package")
     if package and not bundle_backbone:
-        requirements.append(package)
+        # The extra pins what the package's own, open requirements would resolve badly.
+        requirements.append(f"{__title__}[embedded]")
     return {
         "name": adapters.package_name(dataset).removeprefix("en_"),
         "version": __version__,
