@@ -2,6 +2,7 @@
 
 import os
 import string
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ PIECES = (
     "##s ##al ##ase ##carcin ##cyte ##emia ##gen ##ic ##ine ##ing ##itis ##kin ##leuk ##oma "
     "##opathy ##osis ##otoxic ##tension ##tion ##um ##y ##53"
 )
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """Matrices this small are slower on many threads, far slower beside other work."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

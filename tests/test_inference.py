@@ -7,7 +7,6 @@ import json
 import shutil
 import threading
 import weakref
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -29,13 +28,7 @@ from spacy_openmed.windows import Encoding, SpecialTokens, cut, encode_batch
 TEXT = "Germline BRCA1 mutations raise the risk of ovarian cancer; cardiotoxic drugs do not. "
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Matrices this small are slower on many threads, far slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

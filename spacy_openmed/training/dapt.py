@@ -136,6 +136,8 @@ def dapt(
         data_collator=collator,
     )
     result = trainer.train(resume_from_checkpoint=str(found) if found else None)
+    # Names of folders on the training machine mean nothing elsewhere.
+    model.encoder.peft_config["default"].base_model_name_or_path = ref.hub_id or None
     with atomic_folder(output / "adapter") as part:
         model.encoder.save_pretrained(str(part))
     report = {
