@@ -368,3 +368,16 @@ def verify_backbone(adapter: Adapter, ref: BackboneRef, source: str) -> None:
             f"not on '{ref.id}' (sha256 {ref.sha256}). Choose an adapter for that backbone, or "
             f"leave 'backbone' out."
         )
+
+
+def verify_types(adapter: Adapter, dataset: str, source: str) -> None:
+    """Refuse to call an adapter by the name of a dataset with other entity types.
+
+    RAISES (OpenMedError): They have no label in common.
+    """
+    labels = set(registry.dataset(dataset).types.values())
+    if labels.isdisjoint(adapter.info.types):
+        raise OpenMedError(
+            f"The adapter in {source} finds {', '.join(adapter.info.types)}, but the labels of "
+            f"dataset '{dataset}' are {', '.join(sorted(labels))}. Choose another of the two."
+        )

@@ -195,7 +195,6 @@ class OpenMedNER(TrainablePipe):
         """
         docs = list(docs)
         self._load()
-        self._check_label_keys()
         texts = [doc.text for doc in docs]
         tagged: list[Tagged] = self.model.predict(docs)
         found: list[list[Entity]] = [[] for _ in docs]
@@ -212,18 +211,6 @@ class OpenMedNER(TrainablePipe):
             for entities, new in zip(found, decoded, strict=True):
                 entities.extend(new)
         return [sorted(entities) for entities in found]
-
-    def _check_label_keys(self) -> None:
-        """Refuse labels in the config that no adapter has: a typo would pass unnoticed."""
-        known = {"labels": set(self._types()), "threshold": set(self.labels)}
-        for key, names in known.items():
-            value = self.cfg[key]
-            unknown = sorted(set(value) - names) if isinstance(value, Mapping) else []
-            if unknown:
-                raise OpenMedError(
-                    f"openmed_ner: {key} names {', '.join(unknown)}, but the labels of "
-                    f"'{self.name}' are {', '.join(sorted(names))}."
-                )
 
     def set_annotations(self, docs: Iterable[Doc], scores: Sequence[Sequence[Entity]]) -> None:
         """Write entities to the docs, as ``annotate``, ``alignment`` and ``overwrite`` say.
@@ -314,7 +301,12 @@ class OpenMedNER(TrainablePipe):
         if not self.shim.loaded and (self.cfg["dataset"] or self.cfg["adapter"]):
             self._load()
         if not self.shim.loaded:
-            self.shim.new_adapter(types, self.cfg["backbone"] or DEFAULT_BACKBONE)
+            self.shim.new_adapter(
+                types,
+                self.cfg["backbone"] or DEFAULT_BACKBONE,
+                self.cfg["window"],
+                self.cfg["overlap"],
+            )
         elif set(labels) != set(self.labels):
             self.shim.new_head(types)
 

@@ -3,6 +3,7 @@
 For inference the LoRA is merged instead (``inference.py``).
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -76,7 +77,12 @@ def from_adapter(encoder: torch.nn.Module, adapter: Adapter, dropout: float = 0.
 
     encoder (Module): A private copy of the backbone; it is changed in place.
     """
-    peft_model = get_peft_model(encoder, LoraConfig(**adapter.lora_config))  # type: ignore[arg-type]
+    # Keys that another version of PEFT wrote are left out: only plain LoRA gets this far.
+    known = inspect.signature(LoraConfig).parameters
+    config = {key: value for key, value in adapter.lora_config.items() if key in known}
+    # As saved, the config says "inference", and PEFT would freeze the LoRA.
+    config["inference_mode"] = False
+    peft_model = get_peft_model(encoder, LoraConfig(**config))
     load_lora(peft_model, adapter.lora)
     network = TokenTagger(peft_model, len(adapter.info.labels), dropout)
     with torch.no_grad():

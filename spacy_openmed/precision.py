@@ -9,10 +9,11 @@ from .errors import OpenMedError
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 
 
-def resolve_precision(name: str) -> str:
+def resolve_precision(name: str, device: str | None = None) -> str:
     """Turn "auto" into what the hardware does well.
 
     name (str): "auto", "bf16", "fp16" or "fp32".
+    device (str | None): "cuda" or "cpu"; None means a GPU if there is one.
     RETURNS (str): "bf16", "fp16" or "fp32". "auto" is half precision on a GPU, bf16 on a
         processor with bf16 instructions, else fp32.
     RAISES (OpenMedError): Unknown name.
@@ -21,7 +22,7 @@ def resolve_precision(name: str) -> str:
         raise OpenMedError(f"precision = {name!r}: choose {', '.join(map(repr, PRECISIONS))}.")
     if name != "auto":
         return name
-    if torch.cuda.is_available():
+    if device == "cuda" or (device is None and torch.cuda.is_available()):
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return "bf16" if _cpu_has_bf16() else "fp32"
 

@@ -11,7 +11,7 @@ import numpy as np
 import srsly
 import torch
 from spacy.tokens import Doc
-from thinc.api import Model, Optimizer, PyTorchShim, get_torch_default_device
+from thinc.api import Model, Optimizer, PyTorchShim, get_torch_default_device, xp2torch
 from tokenizers import Tokenizer
 
 from . import adapters, backbones, network
@@ -171,8 +171,8 @@ class TaggerShim(PyTorchShim):
         self._backbone = None
         self._model = None
 
-    def new_adapter(self, types: Sequence[str], backbone: str) -> None:
-        """Begin anew: fresh LoRA, fresh head."""
+    def new_adapter(self, types: Sequence[str], backbone: str, window: int, overlap: int) -> None:
+        """Begin anew: fresh LoRA, fresh head, for windows of that size."""
         from .training.lora import wrap
         from .training.settings import LoraSettings
 
@@ -184,7 +184,7 @@ class TaggerShim(PyTorchShim):
             dropout=self.settings["lora_dropout"],
             target_modules=self.settings["target_modules"],
         )
-        info = AdapterInfo("", tuple(types), ref)
+        info = AdapterInfo("", tuple(types), ref, window, overlap)
         tagger = TokenTagger(
             wrap(self._private_encoder(folder), lora), len(info.labels), self.settings["dropout"]
         )
@@ -309,7 +309,7 @@ class TaggerShim(PyTorchShim):
         logits = [np.zeros((len(e), labels), dtype=np.float32) for e in encodings]
         outputs = []
         tagger.train()
-        precision = resolve_precision(self.settings["precision"])
+        precision = resolve_precision(self.settings["precision"], self.device.type)
         dtype = torch.float16 if precision == "fp16" else torch.bfloat16
         for indices in pack([end - start + special.count for _, start, end, _, _ in jobs], batch):
             members = [jobs[i] for i in indices]
@@ -379,7 +379,7 @@ class TaggerShim(PyTorchShim):
         backup = {name: named[name].detach().clone() for name in mine}
         with torch.no_grad():
             for name, value in mine.items():
-                named[name].copy_(torch.as_tensor(np.asarray(value)))
+                named[name].copy_(xp2torch(value, device=named[name].device))
         try:
             yield
         finally:

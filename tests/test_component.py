@@ -624,6 +624,8 @@ def test_resume_training(adapter):
     assert last < first
     old, new = adapters.read(adapter), pipe.shim.adapter
     assert not torch.equal(old.weight, new.weight)
+    # All of the adapter learns, not its head alone.
+    assert all(not torch.equal(old.lora[name], new.lora[name]) for name in old.lora)
 
 
 @pytest.mark.parametrize(("window", "overlap"), [(256, 50), (16, 4)])

@@ -25,6 +25,7 @@ def evaluate(
 
     folder = adapter or adapters.find(dataset)
     predictor = Predictor.load(folder)
+    adapters.verify_types(predictor.adapter, dataset, str(folder))
     result = run(partial(predictor, edges=edges), dataset, split, corpus)
     result = {
         **result,

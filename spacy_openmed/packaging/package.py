@@ -32,6 +32,7 @@ def build_package(
     """
     registry.dataset(dataset)
     found = adapters.read(adapter or adapters.find(dataset))
+    adapters.verify_types(found, dataset, str(adapter or "the installed adapter"))
     if found.info.dataset not in ("", dataset):
         raise OpenMedError(
             f"The adapter in {adapter} is for '{found.info.dataset}', not for '{dataset}': "

@@ -38,8 +38,11 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
     dev (Sequence[Document]): Chooses the bias of the label "O".
     output (Path): Gets ``adapter/``.
     RETURNS (dict): The record that is also written to ``output/adapter/training.json``.
-    RAISES (OpenMedError): The adapters do not start from the same weights.
+    RAISES (OpenMedError): The adapters do not start from the same weights, or there is an
+        adapter in ``output`` already.
     """
+    if (output / "adapter").exists():
+        raise OpenMedError(f"{output / 'adapter'} exists. Choose another --output.")
     parts = [adapters.read(folder) for folder in folders]
     records = [_record(part, folder) for part, folder in zip(parts, folders, strict=True)]
     _check(parts, records)
@@ -108,6 +111,9 @@ def _check(parts: Sequence[Adapter], records: Sequence[dict[str, Any]]) -> None:
             part.lora_config["lora_alpha"],
             str(part.lora_config["target_modules"]),
             record["init_adapter"],
+            record["data"]["train"],
+            part.info.window,
+            part.info.overlap,
         )
         for part, record in zip(parts, records, strict=True)
     }
