@@ -75,7 +75,7 @@ def main() -> None:
                     "paths.train": str(folder / "train.spacy"),
                     "paths.dev": str(folder / "dev.spacy"),
                     "system.seed": seed,
-                    "training.max_epochs": arguments.epochs,
+                    "training.max_steps": steps,
                     "training.eval_frequency": steps // arguments.epochs,
                     "training.optimizer.learn_rate.initial_rate": optim.learning_rate,
                     "training.optimizer.learn_rate.warmup_steps": steps // 10,
