@@ -28,12 +28,11 @@ from .entities import Entity
 from .errors import OpenMedError
 from .files import atomic_folder
 from .inference import Floats
-from .labelling import label_wordpieces, outermost
+from .labelling import IGNORED, label_wordpieces, outermost
 from .network import tagging_loss
 from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
 
 DEFAULT_BACKBONE = "minilm"
-IGNORED = -100
 _TOKENIZER = "tokenizer.json"
 _BACKBONE = "backbone"
 

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from .entities import Entity
 from .windows import Encoding
 
+# The label of what does not count in the loss.
+IGNORED = -100
+
 
 def outermost(entities: Iterable[Entity]) -> list[Entity]:
     """Flatten nested and overlapping entities: the longer stays, of equals the earlier.

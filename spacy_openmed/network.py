@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dic
 from peft.utils import get_peft_model_state_dict
 
 from .adapters import Adapter, AdapterInfo
+from .labelling import IGNORED
 
 
 class TokenTagger(torch.nn.Module):
@@ -51,11 +52,11 @@ def tagging_loss(
     total: torch.Tensor = torch.nn.functional.cross_entropy(
         logits.reshape(-1, logits.shape[-1]),
         labels.reshape(-1),
-        ignore_index=-100,
+        ignore_index=IGNORED,
         label_smoothing=label_smoothing,
         reduction="sum",
     )
-    return total / (labels != -100).sum().clamp(min=1)
+    return total / (labels != IGNORED).sum().clamp(min=1)
 
 
 def set_dropout(encoder: torch.nn.Module, hidden: float, attention: float) -> None:

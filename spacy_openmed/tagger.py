@@ -256,20 +256,19 @@ class TaggerShim(PyTorchShim):
         self, encodings: Sequence[Encoding], window: int, overlap: int, batch: int
     ) -> list[list[Floats]]:
         """For each adapter, the stitched logits of each text."""
-        results = []
-        for adapter in self.adapters:
-            results.append(
-                tag(
-                    encodings,
-                    self._forward_of(adapter),
-                    self.special,
-                    len(adapter.info.labels),
-                    window,
-                    overlap,
-                    batch,
-                )
+        special = self.special
+        return [
+            tag(
+                encodings,
+                self._forward_of(adapter),
+                special,
+                len(adapter.info.labels),
+                window,
+                overlap,
+                batch,
             )
-        return results
+            for adapter in self.adapters
+        ]
 
     def _forward_of(self, adapter: Adapter) -> Callable[[Any, Any], Floats]:
         if self._model is None:

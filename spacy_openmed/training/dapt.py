@@ -24,6 +24,7 @@ from transformers import (
 from .. import backbones
 from ..errors import OpenMedError
 from ..files import atomic_folder
+from ..labelling import IGNORED
 from ..windows import SpecialTokens, cut, encode_batch, special_tokens
 from . import lora
 from .settings import DaptSettings, to_dict
@@ -75,7 +76,7 @@ class MaskedLM(torch.nn.Module):
             nothing is to be predicted.
         """
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
-        masked = labels != -100
+        masked = labels != IGNORED
         logits = self.head(hidden[masked])
         loss = torch.nn.functional.cross_entropy(logits.float(), labels[masked], reduction="sum")
         # A short batch may have nothing masked, and the mean of nothing is NaN.

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from transformers import EarlyStoppingCallback, set_seed
 
 from .. import adapters, backbones, network
 from ..about import __version__
-from ..adapters import Adapter, AdapterInfo
+from ..adapters import AdapterInfo
 from ..corpora.documents import Document
 from ..decoding import bio_labels
 from ..errors import OpenMedError
@@ -28,7 +29,7 @@ from ..inference import Forward, shared_backbone
 from ..network import TokenTagger, tagging_loss
 from ..predictor import Predictor
 from . import lora
-from .samples import BatchSampler, Sample, collate, samples
+from .samples import BatchSampler, collate, samples
 from .settings import FinetuneSettings, to_dict
 from .trainer import TrainableOnlyTrainer, checkpoint_to_resume, training_arguments
 
@@ -183,10 +184,7 @@ def finetune(
         "dev": raw_scores(Predictor(rounded, tokens), dev).to_dict(),
     }
     card = {adapters.TRAINING: json.dumps(record, indent=2) + "\n"}
-    final = Adapter(
-        rounded.info, rounded.lora_config, rounded.lora, rounded.weight, rounded.bias, card
-    )
-    adapters.write(final, output / "adapter")
+    adapters.write(replace(rounded, card=card), output / "adapter")
     return record
 
 
@@ -237,6 +235,3 @@ def data_hash(documents: Sequence[Document]) -> str:
 def file_hash(folder: Path) -> str:
     """sha256 of the LoRA weights in a PEFT folder."""
     return backbones.file_sha256(folder / adapters.LORA_WEIGHTS)
-
-
-__all__ = ["FinetuneTrainer", "Sample", "build", "data_hash", "finetune"]

@@ -12,11 +12,10 @@ from torch.utils.data import Sampler
 
 from ..corpora.documents import Document
 from ..entities import Entity
-from ..labelling import label_wordpieces, outermost
+from ..labelling import IGNORED, label_wordpieces, outermost
 from ..windows import SpecialTokens, cut, encode_batch, owned
 
 Sample = dict[str, NDArray[np.int64]]
-IGNORED = -100
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9(\[])|\n+")
 
