@@ -11,8 +11,8 @@ import numpy as np
 from common import report
 
 from spacy_openmed import backbones
-from spacy_openmed.corpora.documents import corpus_file
-from spacy_openmed.corpora.jsonl import read_jsonl
+from spacy_openmed.corpora.folder import corpus_file
+from spacy_openmed.corpora.formats import jsonl
 from spacy_openmed.corpora.registry import dataset as find_dataset
 from spacy_openmed.decoding import bio_labels, decode
 from spacy_openmed.labelling import label_wordpieces, outermost
@@ -37,7 +37,7 @@ def main() -> None:
     for name in DATASETS:
         mapping = find_dataset(name).types
         path = corpus_file(arguments.corpora, name, arguments.split, ".jsonl")
-        documents = list(read_jsonl(path, mapping))
+        documents = list(jsonl.read(path, mapping))
         types = sorted(set(mapping.values()))
         ids = {label: i for i, label in enumerate(bio_labels(types))}
         gold = [outermost(d.entities) for d in documents]

@@ -7,8 +7,8 @@ import spacy
 from common import report
 
 from spacy_openmed.alignment import ALIGNMENTS, align
-from spacy_openmed.corpora.documents import corpus_file
-from spacy_openmed.corpora.jsonl import read_jsonl
+from spacy_openmed.corpora.folder import corpus_file
+from spacy_openmed.corpora.formats import jsonl
 from spacy_openmed.labelling import outermost
 
 DATASETS = ["ncbi", "bc5cdr-chem", "bc5cdr-disease", "s800", "linnaeus", "bionlp13cg"]
@@ -25,7 +25,7 @@ def main() -> None:
     rows = []
     for name in DATASETS:
         documents = list(
-            read_jsonl(corpus_file(arguments.corpora, name, arguments.split, ".jsonl"))
+            jsonl.read(corpus_file(arguments.corpora, name, arguments.split, ".jsonl"))
         )
         gold = [outermost(d.entities) for d in documents]
         row = {"dataset": name, "mentions": sum(map(len, gold))}

@@ -16,8 +16,9 @@ from spacy.cli.train import train as spacy_train
 from spacy.tokens import DocBin
 
 from spacy_openmed.alignment import align
-from spacy_openmed.corpora.documents import Document, corpus_file
-from spacy_openmed.corpora.jsonl import read_jsonl
+from spacy_openmed.corpora.documents import Document
+from spacy_openmed.corpora.folder import corpus_file
+from spacy_openmed.corpora.formats import jsonl
 from spacy_openmed.corpora.registry import dataset as find_dataset
 from spacy_openmed.evaluation.evaluate import raw_scores
 from spacy_openmed.labelling import outermost
@@ -49,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     types = find_dataset(arguments.dataset).types
     train, dev = (
-        list(read_jsonl(corpus_file(arguments.corpora, arguments.dataset, split, ".jsonl"), types))
+        list(jsonl.read(corpus_file(arguments.corpora, arguments.dataset, split, ".jsonl"), types))
         for split in ("train", "dev")
     )
     train = train[: arguments.documents]

@@ -1,10 +1,31 @@
-"""Writing folders so that a reader sees all of one or nothing."""
+"""Writing files and folders so that a reader sees all of one or nothing."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Write a file beside its target, and put it in place only if nothing failed.
+
+    target (Path): The file to make or to replace; its folder is made.
+    YIELDS (Path): An empty file to write to.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        # mkstemp makes files that only their owner can read.
+        part.chmod(0o644)
+        yield part
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

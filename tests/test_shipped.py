@@ -15,8 +15,8 @@ from spacy.tokenizer import Tokenizer
 
 from spacy_openmed import adapters, backbones
 from spacy_openmed.alignment import align
-from spacy_openmed.corpora.documents import corpus_file
-from spacy_openmed.corpora.jsonl import read_jsonl
+from spacy_openmed.corpora.folder import corpus_file
+from spacy_openmed.corpora.formats import jsonl
 from spacy_openmed.evaluation.evaluate import evaluate
 from spacy_openmed.labelling import outermost
 from spacy_openmed.packaging.cards import results_table
@@ -148,7 +148,7 @@ def test_threads_and_processes_agree(nlp: spacy.language.Language) -> None:
 @pytest.mark.parametrize("dataset", ["ncbi", "bc5cdr-chem", "bc5cdr-disease", "s800"])
 def test_every_gold_mention_can_be_put_on_tokens(corpora_dir: Path, dataset: str) -> None:
     nlp = spacy.blank("en")
-    for document in read_jsonl(corpus_file(corpora_dir, dataset, "test", ".jsonl")):
+    for document in jsonl.read(corpus_file(corpora_dir, dataset, "test", ".jsonl")):
         gold = outermost(document.entities)
         placed = align(nlp.make_doc(document.text), gold, "split")
         assert [(s.start_char, s.end_char) for s, _ in placed] == [(e.start, e.end) for e in gold]

@@ -12,13 +12,13 @@ def average(
     output: Path = typer.Option(..., help="Gets adapter/"),
 ) -> None:
     """Average the weights of several runs; the bias of "O" is chosen on dev."""
-    from ..corpora.documents import corpus_file
-    from ..corpora.jsonl import read_jsonl
+    from ..corpora.folder import corpus_file
+    from ..corpora.formats import jsonl
     from ..corpora.registry import dataset as find_dataset
     from ..training.average import average as run
 
     types = find_dataset(dataset).types
-    dev = list(read_jsonl(corpus_file(corpus, dataset, "dev", ".jsonl"), types))
+    dev = list(jsonl.read(corpus_file(corpus, dataset, "dev", ".jsonl"), types))
     record = run(adapter, dev, output)
     typer.echo(
         f"dev raw F1 {record['dev']['f1']:.2f} with bias {record['outside_bias']}; "

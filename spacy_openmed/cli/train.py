@@ -24,8 +24,8 @@ def train(
     """Fine-tune an adapter on train; the epoch with the best F1 on dev is kept."""
     from dataclasses import replace
 
-    from ..corpora.documents import corpus_file
-    from ..corpora.jsonl import read_jsonl
+    from ..corpora.folder import corpus_file
+    from ..corpora.formats import jsonl
     from ..corpora.registry import dataset as find_dataset
     from ..training import settings
     from ..training.finetune import finetune
@@ -42,8 +42,8 @@ def train(
             f"{output / 'adapter'} exists. Choose another --output, or --resume the run there."
         )
     record = finetune(
-        list(read_jsonl(corpus_file(corpus, dataset, "train", ".jsonl"), types)),
-        list(read_jsonl(corpus_file(corpus, dataset, "dev", ".jsonl"), types)),
+        list(jsonl.read(corpus_file(corpus, dataset, "train", ".jsonl"), types)),
+        list(jsonl.read(corpus_file(corpus, dataset, "dev", ".jsonl"), types)),
         backbone,
         output,
         chosen,

@@ -1,8 +1,7 @@
-"""A document with annotations, as every reader yields it."""
+"""A document with annotations, as every reader yields it and every writer takes it."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..entities import Entity
 from ..errors import OpenMedError
@@ -10,13 +9,17 @@ from ..errors import OpenMedError
 
 @dataclass(frozen=True)
 class Document:
-    """Text and entities, with the corpus's own tokens and sentences where it has them.
+    """Text and entities, with what else the source says of them.
 
     id (str): Name in the corpus, may be "".
     text (str): Raw text.
-    entities (list[Entity]): Annotated; may be nested in raw form.
+    entities (list[Entity]): Annotated; may be nested or overlapping.
     tokens (list[tuple[int, int]]): Character ranges of the corpus's tokens, or empty.
     sentences (list[tuple[int, int]]): Token ranges of its sentences, or empty.
+    concepts (Mapping): (start, end, label) of an entity to its concept id ("D003920",
+        "9606"), for those that have one.
+    passages (list[tuple[int, int, str]]): Character ranges of named parts ("title",
+        "abstract"), or empty.
     """
 
     id: str
@@ -24,38 +27,31 @@ class Document:
     entities: list[Entity]
     tokens: list[tuple[int, int]] = field(default_factory=list)
     sentences: list[tuple[int, int]] = field(default_factory=list)
+    concepts: Mapping[tuple[int, int, str], str] = field(default_factory=dict)
+    passages: list[tuple[int, int, str]] = field(default_factory=list)
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Read a UTF-8 file, with or without a byte order mark, LF or CRLF.
+def user_label(label: str, types: Mapping[str, str] | None, where: str) -> str:
+    """The user-facing label of a corpus type.
 
-    YIELDS (tuple[str, str]): File and line number for messages; the line without its end.
-    RAISES (OpenMedError): Names the line that is not UTF-8.
+    types (Mapping[str, str] | None): Corpus types to user-facing labels; None keeps all.
+    where (str): File and line, for the message.
+    RAISES (OpenMedError): The corpus is not supposed to have that type.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}, line {number}"
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise OpenMedError(f"{where}: not UTF-8 ({error}). Convert the file.") from error
-            yield where, text.rstrip("\r\n")
+    if types is None:
+        return label
+    if label not in types:
+        raise OpenMedError(f"{where}: unexpected type '{label}'. Expected: {', '.join(types)}.")
+    return types[label]
 
 
-def corpus_file(folder: Path, dataset: str, split: str, suffix: str) -> Path:
-    """The file of a split in a prepared corpus folder.
+def check_span(start: object, end: object, text: str, where: str) -> tuple[int, int]:
+    """The range of an entity, if it is one of its text.
 
-    folder (Path): Holds ``ner/<dataset>``, ``<dataset>``, or the files themselves.
-    suffix (str): ".jsonl" or ".conll".
-    RAISES (OpenMedError): Not there; lists what was tried.
+    RAISES (OpenMedError): Not two integers, empty, or outside the text.
     """
-    tried = [
-        base / f"{split}{suffix}" for base in (folder / "ner" / dataset, folder / dataset, folder)
-    ]
-    for path in tried:
-        if path.is_file():
-            return path
-    raise OpenMedError(
-        f"No {split}{suffix} of '{dataset}'. Tried: {', '.join(map(str, tried))}. "
-        f"Point --corpus at the folder with the prepared corpora."
-    )
+    if not (type(start) is int and type(end) is int and 0 <= start < end <= len(text)):
+        raise OpenMedError(
+            f"{where}: entity {start!r} to {end!r} lies outside its text of {len(text)} characters."
+        )
+    return start, end

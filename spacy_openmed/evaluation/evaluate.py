@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ..backbones import file_sha256
-from ..corpora.conll import read_conll
-from ..corpora.documents import Document, corpus_file
-from ..corpora.jsonl import read_jsonl
+from ..corpora.documents import Document
+from ..corpora.folder import corpus_file
+from ..corpora.formats import conll, jsonl
 from ..corpora.registry import dataset as find_dataset
 from ..entities import Entity
 from ..labelling import outermost
@@ -35,8 +35,8 @@ def evaluate(predict: Predict, dataset: str, split: str, corpus: Path) -> dict[s
         "dataset": dataset,
         "split": split,
         "data": {p.name: file_sha256(p) for p in (raw_file, conll_file)},
-        "raw": raw_scores(predict, read_jsonl(raw_file, types)).to_dict(),
-        "conll": conll_scores(predict, read_conll(conll_file, types)).to_dict(),
+        "raw": raw_scores(predict, jsonl.read(raw_file, types)).to_dict(),
+        "conll": conll_scores(predict, conll.read(conll_file, types)).to_dict(),
     }
 
 

@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from ..entities import Entity
-from ..errors import OpenMedError
-from .documents import Document, numbered_lines
-from .jsonl import rename
+from ...entities import Entity
+from ...errors import OpenMedError
+from ..documents import Document, user_label
+from .lines import numbered_lines
 
 _DOCUMENT = "# doc = "
 
 
-def read_conll(path: Path, types: Mapping[str, str] | None = None) -> Iterator[Document]:
+def read(path: Path, types: Mapping[str, str] | None = None) -> Iterator[Document]:
     """Read whole documents, their tokens joined by single blanks.
 
     A line ``# doc = ID`` starts a document; where there are none, every sentence is one.
@@ -55,7 +55,7 @@ def _row(
     if len(columns) < 2 or not columns[0] or not is_tag:
         raise OpenMedError(f"{where}: expected a token, a TAB and a tag O, B-X or I-X: {line!r}")
     if tag != "O":
-        rename(tag[2:], types, where)
+        user_label(tag[2:], types, where)
     if tag.startswith("I-"):
         sentence_start = not rows or (breaks and breaks[-1] == len(rows))
         if sentence_start or rows[-1][1][1:] != tag[1:]:

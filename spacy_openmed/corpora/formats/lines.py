@@ -1,0 +1,49 @@
+"""Lines of a text file that may have been through other programs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import OpenMedError
+
+_MAGIC = {
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"%PDF": "a PDF",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Read a UTF-8 file, with or without a byte order mark, LF or CRLF.
+
+    YIELDS (tuple[str, str]): File and line number for messages; the line without its end.
+    RAISES (OpenMedError): Names the line that is not UTF-8, or what the file is instead of
+        text.
+    """
+    check_text(path)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}, line {number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise OpenMedError(f"{where}: not UTF-8 ({error}). Convert the file.") from error
+            yield where, text.rstrip("\r\n")
+
+
+def check_text(path: Path) -> None:
+    """See that a file is there and is text.
+
+    RAISES (OpenMedError): No such file, or an archive or UTF-16 where text was expected.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise OpenMedError(f"{path}: cannot be read ({error.strerror}).") from error
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
+            raise OpenMedError(f"{path}, line 1: {name} where UTF-8 text was expected.")
