@@ -12,15 +12,28 @@ from ..errors import OpenMedError
 from ..network import load_lora
 from .settings import LoraSettings
 
+# The name that BERT, ELECTRA and DeBERTa share.
+WORD_EMBEDDINGS = "word_embeddings"
+
 
 def lora_config(settings: LoraSettings) -> LoraConfig:
     """Our settings as PEFT's."""
+    pattern = settings.target_modules
+    ranks = {}
+    alphas = {}
+    if settings.embedding_rank:
+        pattern = rf"({pattern})|(.*\.)?{WORD_EMBEDDINGS}"
+        ranks[WORD_EMBEDDINGS] = settings.embedding_rank
+        # The same scale, alpha / r, as everywhere.
+        alphas[WORD_EMBEDDINGS] = settings.alpha * settings.embedding_rank / settings.rank
     return LoraConfig(
         task_type=TaskType.FEATURE_EXTRACTION,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=settings.target_modules,
+        target_modules=pattern,
+        rank_pattern=ranks,
+        alpha_pattern=alphas,
         bias="none",
     )
 

@@ -21,12 +21,16 @@ class LoraSettings:
     alpha (int): Scale.
     dropout (float): On the input of A, in training.
     target_modules (str): Regular expression that a module's whole path must match.
+    embedding_rank (int): Rank for the word embeddings, 0 to leave them alone. They have a
+        row for every wordpiece: a vocabulary of another domain is where much is to learn,
+        and where a full rank costs most.
     """
 
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.05
     target_modules: str = r".*\.(query|value|query_proj|value_proj)"
+    embedding_rank: int = 0
 
 
 @dataclass(frozen=True)
