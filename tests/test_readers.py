@@ -78,7 +78,7 @@ BAD_ROWS = {
     "entities null": ('{"text": "ab", "entities": null}', "not an object"),
     "entity too short": ('{"text": "ab", "entities": [[0, 1]]}', "not an object"),
     "entity an object": ('{"text": "ab", "entities": [{"start": 0}]}', "not an object"),
-    "end outside": ('{"text": "ab", "entities": [[0, 3, "Disease"]]}', r"0 to 3.*2 chars"),
+    "end outside": ('{"text": "ab", "entities": [[0, 3, "Disease"]]}', r"0 to 3.*2 char"),
     "start negative": ('{"text": "ab", "entities": [[-1, 1, "Disease"]]}', "outside"),
     "empty": ('{"text": "ab", "entities": [[1, 1, "Disease"]]}', "outside"),
     "backwards": ('{"text": "ab", "entities": [[2, 1, "Disease"]]}', "outside"),
