@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from spacy_openmed import adapters, backbones, network
 from spacy_openmed.adapters import AdapterInfo
 from spacy_openmed.corpora.documents import Document
+from spacy_openmed.corpora.statistics import content_hash
 from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation.evaluate import raw_scores
@@ -339,8 +340,8 @@ def test_the_record_tells_what_was_done(overfitted: Any, tiny_backbone: Path):
     assert record["settings"] == to_dict(SETTINGS)
     assert record["backbone"]["id"] == str(tiny_backbone)
     assert record["dataset"] == "ncbi"
-    assert record["data"]["train"] == record["data"]["dev"] == module.data_hash(TEXTS)
-    assert module.data_hash(TEXTS[1:]) != record["data"]["dev"]
+    assert record["data"]["train"] == record["data"]["dev"] == content_hash(TEXTS)
+    assert content_hash(TEXTS[1:]) != record["data"]["dev"]
     assert (record["init_adapter"], record["resumed"]) == (None, False)
     assert record["seconds"] > 0
     assert [row["epoch"] for row in record["epochs"]] == list(range(1, 26))

@@ -1,14 +1,57 @@
-"""The 12 datasets, as data (``registry.json``)."""
+"""The 12 datasets, as data (``registry.toml``)."""
 
-import json
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..errors import OpenMedError
+from .statistics import SplitStatistics
 
-_FILE = Path(__file__).parent / "registry.json"
+_FILE = Path(__file__).parent / "registry.toml"
+# Less than this is chance: set phrases, names of journals.
+OVERLAP_PERCENT = 0.1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an original comes from.
+
+    url (str): A file to download, or "".
+    git (str): A repository, or "".
+    commit (str): The commit that was read.
+    path (str): File or folder in the repository.
+    sha256 (str): Of the file, where it could be computed.
+    """
+
+    url: str = ""
+    git: str = ""
+    commit: str = ""
+    path: str = ""
+    sha256: str = ""
+
+    def __str__(self) -> str:
+        return self.url or f"{self.git} @ {self.commit[:12]} : {self.path}"
+
+
+@dataclass(frozen=True)
+class Edition:
+    """One form in which a dataset is around, with what it holds.
+
+    id (str): "official", or what it is called instead.
+    about (str): What is special about it.
+    partial (bool): Only a part of the dataset: no figure from it is comparable with others'.
+    splits (Mapping[str, SplitStatistics]): Expected counts; empty where not recorded.
+    repeated (Mapping[str, tuple[int, int]]): See ``duplicates.repeated_sentences``.
+    """
+
+    id: str
+    about: str = ""
+    partial: bool = False
+    splits: Mapping[str, SplitStatistics] = field(default_factory=dict)
+    repeated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -16,22 +59,58 @@ class Dataset:
     """One of the 12 corpora of arXiv 2508.01630.
 
     id (str): As users name it, e.g. "bc5cdr-chem".
+    name (str): In full.
     types (Mapping[str, str]): The corpus's entity types to the labels users see.
     licence (str): As stated by the source.
+    format (str): Of the originals.
+    split (str): Which split it is.
+    citation (str): Of the publication.
+    sources (tuple[Source, ...]): Where the originals come from.
+    editions (Mapping[str, Edition]): What a folder may hold, the usual one first.
+    table3 (tuple[int, int, int] | None): The paper's row of its Table 3: train, dev, test.
+    table3_meaning (str): What that row turns out to count.
+    notes (str): What else a user should know.
     user_data (str): Where the user gets it, if it may not be handed on; else "".
     """
 
     id: str
+    name: str
     types: Mapping[str, str]
     licence: str
+    format: str
+    split: str
+    citation: str
+    sources: tuple[Source, ...]
+    editions: Mapping[str, Edition]
+    table3: tuple[int, int, int] | None = None
+    table3_meaning: str = ""
+    notes: str = ""
     user_data: str = ""
 
 
-@cache
+@dataclass(frozen=True)
+class Overlap:
+    """Text that a corpus shares with another one's train split.
+
+    dataset, split (str): What is evaluated on.
+    train_of (str): The other dataset.
+    percent (float): Of the split's distinct runs of 13 words.
+    """
+
+    dataset: str
+    split: str
+    train_of: str
+    percent: float
+
+
 def datasets() -> dict[str, Dataset]:
     """All datasets by id, in the paper's order."""
-    data = json.loads(_FILE.read_text(encoding="utf8"))
-    return {name: Dataset(id=name, **entry) for name, entry in data.items()}
+    return _load()[0]
+
+
+def overlaps() -> list[Overlap]:
+    """Known overlaps between corpora, from ``OVERLAP_PERCENT`` on."""
+    return _load()[1]
 
 
 def dataset(name: str) -> Dataset:
@@ -43,3 +122,27 @@ def dataset(name: str) -> Dataset:
     if name not in known:
         raise OpenMedError(f"Unknown dataset '{name}'. Known ids: {', '.join(known)}.")
     return known[name]
+
+
+@cache
+def _load() -> tuple[dict[str, Dataset], list[Overlap]]:
+    data = tomllib.loads(_FILE.read_text(encoding="utf8"))
+    shared = [Overlap(**entry) for entry in data.pop("overlaps")]
+    return {name: _dataset(name, entry) for name, entry in data.items()}, shared
+
+
+def _dataset(name: str, entry: dict[str, Any]) -> Dataset:
+    table3 = entry.pop("table3", None)
+    return Dataset(
+        id=name,
+        sources=tuple(Source(**source) for source in entry.pop("sources")),
+        editions={key: _edition(key, value) for key, value in entry.pop("editions").items()},
+        table3=tuple(table3) if table3 else None,
+        **entry,
+    )
+
+
+def _edition(name: str, entry: dict[str, Any]) -> Edition:
+    splits = {key: SplitStatistics(**value) for key, value in entry.pop("splits", {}).items()}
+    repeated = {key: tuple(value) for key, value in entry.pop("repeated", {}).items()}
+    return Edition(id=name, splits=splits, repeated=repeated, **entry)

@@ -18,13 +18,13 @@ import torch
 from .. import adapters, backbones
 from ..adapters import Adapter
 from ..corpora.documents import Document
+from ..corpora.statistics import content_hash
 from ..decoding import decode
 from ..errors import OpenMedError
 from ..evaluation.scores import score
 from ..inference import shared_backbone
 from ..labelling import outermost
 from ..predictor import Predictor
-from .finetune import data_hash
 
 # The mean of two networks is less sure of "O" than either, and finds too much: what is added
 # to its logit is chosen on dev.
@@ -85,7 +85,7 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
         "outside_bias": best,
         "outside_biases_tried": {str(bias): 100 * s.micro.f1 for bias, s in tried.items()},
         "seconds": sum(one["seconds"] for one in records),
-        "data": {**records[0]["data"], "dev": data_hash(dev)},
+        "data": {**records[0]["data"], "dev": content_hash(dev)},
         "dev": tried[best].to_dict(),
     }
     card = {adapters.TRAINING: json.dumps(record, indent=2) + "\n"}

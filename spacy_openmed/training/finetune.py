@@ -4,7 +4,6 @@ Section 3.3 of arXiv 2508.01630. Only train and dev are read here; the function 
 path to a test split.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from .. import adapters, backbones, network
 from ..about import __version__
 from ..adapters import AdapterInfo
 from ..corpora.documents import Document
+from ..corpora.statistics import content_hash
 from ..decoding import bio_labels
 from ..errors import OpenMedError
 from ..evaluation.evaluate import raw_scores
@@ -171,7 +171,7 @@ def finetune(
         "dataset": dataset,
         "settings": to_dict(settings),
         "init_adapter": file_hash(init_adapter) if init_adapter else None,
-        "data": {"train": data_hash(train), "dev": data_hash(dev)},
+        "data": {"train": content_hash(train), "dev": content_hash(dev)},
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": [
             {"epoch": row["epoch"], "dev_f1": row["eval_f1"]}
@@ -221,15 +221,6 @@ def network_forward(model: TokenTagger, arguments: Any) -> Forward:
         return scores
 
     return forward
-
-
-def data_hash(documents: Sequence[Document]) -> str:
-    """sha256 of texts and annotations, independent of the file format."""
-    digest = hashlib.sha256()
-    for document in documents:
-        content = [document.text, [[e.start, e.end, e.label] for e in sorted(document.entities)]]
-        digest.update(json.dumps(content, ensure_ascii=False).encode("utf8") + b"\n")
-    return digest.hexdigest()
 
 
 def file_hash(folder: Path) -> str:
