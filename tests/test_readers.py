@@ -229,17 +229,6 @@ def test_missing_split_says_what_was_tried(tmp_path: Path) -> None:
     assert corpus_file(tmp_path, "ncbi", "dev", ".conll") == tmp_path / "ncbi" / "dev.conll"
 
 
-def test_registry_has_the_twelve_datasets() -> None:
-    known = "bc4chemd bc5cdr-chem bc5cdr-disease ncbi jnlpba linnaeus s800 bc2gm anatem "
-    known += "bionlp13cg cll fsu"
-    assert set(registry.datasets()) == set(known.split())
-    assert len(registry.dataset("bionlp13cg").types) == 16
-    labels = {label for d in registry.datasets().values() for label in d.types.values()}
-    assert all(label == label.upper() and "-" not in label for label in labels)
-    with pytest.raises(OpenMedError, match=r"'ncbl'.*ncbi"):
-        registry.dataset("ncbl")
-
-
 # The corpora
 
 

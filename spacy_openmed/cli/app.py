@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import OpenMedError
-from . import average, card, dapt, evaluate, package, show, train
+from . import average, card, corpora, dapt, evaluate, package, show, train
 
 app = typer.Typer(
     name="openmed",
@@ -32,6 +32,9 @@ def _plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+for command in corpora.corpora.registered_commands:
+    command.callback = _plain_errors(command.callback) if command.callback else None
+app.add_typer(corpora.corpora, name="corpora")
 app.command("show")(_plain_errors(show.show))
 app.command("train")(_plain_errors(train.train))
 app.command("average")(_plain_errors(average.average))

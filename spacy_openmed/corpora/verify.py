@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import OpenMedError
 from . import registry
 from .duplicates import Sentences, merged, repeated_sentences, shared_percent
-from .folder import SPLITS, corpus_file
+from .folder import SPLITS, corpus_file, installed
 from .formats import conll, jsonl
 from .registry import Dataset, Edition, Overlap
 from .shingles import shingles
@@ -99,16 +99,6 @@ def verify(folder: Path, ids: Iterable[str] = (), progress: Progress = lambda _:
     report.overlaps = _overlaps(texts)
     report.breaches += _overlap_breaches(report.overlaps, list(report.datasets))
     return report
-
-
-def installed(folder: Path, dataset: str) -> bool:
-    """Whether a folder has something of a dataset, under its own name."""
-    return any(
-        (base / f"{split}{suffix}").is_file()
-        for base in (folder / "ner" / dataset, folder / dataset)
-        for split in SPLITS
-        for suffix in (".jsonl", ".conll")
-    )
 
 
 def verify_dataset(folder: Path, dataset: Dataset) -> tuple[Found, dict[str, NDArray[np.uint64]]]:

@@ -15,6 +15,7 @@ from .. import adapters
 from ..adapters import Adapter
 from ..corpora import registry
 from ..errors import OpenMedError
+from ..tables import markdown
 
 
 def write_card(folder: Path, results: Sequence[Path]) -> None:
@@ -107,7 +108,7 @@ corpus's own tokens, predicted on whole documents. The epoch and all settings we
 
 ## Training
 
-{_table(["", ""], [[name, value] for name, value in facts.items()])}
+{markdown(["", ""], [[name, value] for name, value in facts.items()])}
 
 F1 on dev, raw, after each epoch: {"; ".join(", ".join(f"{f:.2f}" for f in _f1s(r)) for r in runs)}.
 
@@ -136,10 +137,4 @@ def results_table(results: Sequence[dict[str, Any]]) -> str:
         for result in results
         for kind in ("raw", "conll")
     ]
-    return _table(["dataset", "split", "scored on", "P", "R", "F1", "mentions"], rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+    return markdown(["dataset", "split", "scored on", "P", "R", "F1", "mentions"], rows)
