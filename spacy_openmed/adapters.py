@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import low_rank
 from .backbones import BackboneRef
 from .corpora import registry
 from .decoding import bio_labels
@@ -40,8 +41,6 @@ FORMAT = 1
 ADAPTER_IN_PIPE = "adapter"
 
 SHIPPED = Path(__file__).parent / "shipped"
-_LORA_PREFIX = "base_model.model."
-_LORA_A, _LORA_B = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
@@ -107,16 +106,9 @@ class Adapter:
     bias: "torch.Tensor"
     card: dict[str, str] = field(default_factory=dict)
 
-    def deltas(self) -> "Iterator[tuple[str, torch.Tensor, torch.Tensor, float]]":
-        """Per adapted module: its path in the encoder, A, B and the scale s of W0 + s·B·A."""
-        scale = self.lora_config["lora_alpha"] / self.lora_config["r"]
-        if self.lora_config.get("use_rslora"):
-            scale = self.lora_config["lora_alpha"] / self.lora_config["r"] ** 0.5
-        for name, a in self.lora.items():
-            if name.endswith(_LORA_A):
-                b = self.lora[name.removesuffix(_LORA_A) + _LORA_B]
-                path = name.removeprefix(_LORA_PREFIX).removesuffix(_LORA_A)
-                yield path, a, b, scale
+    def deltas(self) -> Iterator[low_rank.Delta]:
+        """What the LoRA adds to which weight of the encoder."""
+        return low_rank.deltas(self.lora_config, self.lora)
 
 
 def read(folder: Path) -> Adapter:
@@ -200,33 +192,7 @@ def _check(adapter: Adapter, source: str) -> None:
             f"{', '.join(adapter.info.types)} need {labels} rows. {HEAD} and {INFO} are not of "
             f"the same adapter."
         )
-    unknown = [
-        name
-        for name in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save")
-        if adapter.lora_config.get(name)
-    ]
-    if adapter.lora_config.get("peft_type") != "LORA" or unknown:
-        raise OpenMedError(
-            f"{LORA_CONFIG} in {source}: only plain LoRA can be merged into a shared backbone "
-            f"(found {adapter.lora_config.get('peft_type')} {', '.join(unknown)})."
-        )
-    halves = {suffix: set[str]() for suffix in (_LORA_A, _LORA_B)}
-    rank = adapter.lora_config["r"]
-    for name, tensor in adapter.lora.items():
-        suffix = next((suffix for suffix in halves if name.endswith(suffix)), None)
-        if suffix is None:
-            raise OpenMedError(
-                f"{LORA_WEIGHTS} in {source}: {name} is neither an A nor a B matrix, and only "
-                f"plain LoRA can be merged into a shared backbone."
-            )
-        halves[suffix].add(name.removesuffix(suffix))
-        if tensor.ndim != 2 or tensor.shape[0 if suffix == _LORA_A else 1] != rank:
-            raise OpenMedError(
-                f"{LORA_WEIGHTS} in {source}: {name} has shape {tuple(tensor.shape)}, which is not "
-                f"rank {rank}. Weights and {LORA_CONFIG} are not of the same adapter."
-            )
-    if not adapter.lora or halves[_LORA_A] != halves[_LORA_B]:
-        raise OpenMedError(f"{LORA_WEIGHTS} in {source}: A and B matrices do not pair up.")
+    low_rank.check(adapter.lora_config, adapter.lora, source)
 
 
 def write(adapter: Adapter, folder: Path) -> None:

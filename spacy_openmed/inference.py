@@ -74,12 +74,11 @@ class SharedBackbone:
         self._active = None
         for path, original in self._pristine.items():
             self.encoder.get_submodule(path).weight.copy_(original)
-        for path, a, b, scale in adapter.deltas():
-            weight = self.encoder.get_submodule(path).weight
-            if path not in self._pristine:
-                self._pristine[path] = weight.detach().clone()
-            delta = (b.to(self.device).float() @ a.to(self.device).float()) * scale
-            weight.copy_(self._pristine[path].float() + delta)
+        for delta in adapter.deltas():
+            weight = self.encoder.get_submodule(delta.path).weight
+            if delta.path not in self._pristine:
+                self._pristine[delta.path] = weight.detach().clone()
+            weight.copy_(self._pristine[delta.path].float() + delta.matrix(self.device))
         self._active = adapter
 
     def check(self, adapter: Adapter, source: str) -> None:

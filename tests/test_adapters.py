@@ -233,8 +233,6 @@ def test_no_matrices_and_other_tensors_are_refused(adapter: Adapter) -> None:
     [
         {"peft_type": "LOHA"},
         {"use_dora": True},
-        {"rank_pattern": {"query": 8}},
-        {"alpha_pattern": {"query": 8}},
         {"modules_to_save": ["classifier"]},
     ],
 )

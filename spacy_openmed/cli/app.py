@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import OpenMedError
-from . import average, card, corpora, dapt, evaluate, package, show, train
+from . import average, card, corpora, dapt, evaluate, package, perplexity, show, train
 
 app = typer.Typer(
     name="openmed",
@@ -39,6 +39,7 @@ app.command("show")(_plain_errors(show.show))
 app.command("train")(_plain_errors(train.train))
 app.command("average")(_plain_errors(average.average))
 app.command("dapt")(_plain_errors(dapt.dapt))
+app.command("perplexity")(_plain_errors(perplexity.perplexity))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))
 app.command("card")(_plain_errors(card.card))
 app.command("package")(_plain_errors(package.package))

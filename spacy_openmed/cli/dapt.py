@@ -6,7 +6,9 @@ import typer
 
 
 def dapt(
-    text: list[Path] = typer.Argument(..., help="Files with one passage a line, .gz allowed"),
+    text: list[Path] = typer.Option(
+        ..., help="File with one passage a line, .gz allowed; several times"
+    ),
     backbone: str = typer.Option("minilm", help="Backbone id, or a folder that holds one"),
     output: Path = typer.Option(..., help="Gets adapter/ and, while running, checkpoints/"),
     config: str | None = typer.Option(
@@ -20,4 +22,4 @@ def dapt(
 
     name = config or (f"dapt-{backbone}" if settings.exists(f"dapt-{backbone}") else "dapt")
     report = run(backbone, text, output, settings.load(settings.DaptSettings, name), resume)
-    typer.echo(f"{report['steps']} steps; adapter in {output / 'adapter'}")
+    typer.echo(f"{report['adaptation']['steps']} steps; adapter in {output / 'adapter'}")

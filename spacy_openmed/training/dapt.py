@@ -4,87 +4,34 @@ Section 3.2 of arXiv 2508.01630. The adapter that comes out is a plain PEFT fold
 tuning can go on from it (``--init-adapter``).
 """
 
-import gzip
 import json
-import random
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForMaskedLM,
-    AutoTokenizer,
-    DataCollatorForLanguageModeling,
-)
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
-from .. import backbones
+from .. import backbones, pretraining
+from ..about import __version__
+from ..adapters import CARD as LORA_CARD
+from ..adapters import LORA_WEIGHTS
 from ..errors import OpenMedError
-from ..files import atomic_folder
-from ..labelling import IGNORED
-from ..windows import SpecialTokens, cut, encode_batch, special_tokens
+from ..files import atomic_file, atomic_folder
+from ..windows import SpecialTokens, special_tokens
 from . import lora
-from .settings import DaptSettings, to_dict
+from .masked_lm import BASE_HEAD, HEAD, MIN_WORDPIECES, MaskedLM, Windows, read_passages, windows
+from .settings import DaptSettings, OptimSettings, to_dict
 from .trainer import (
     TrainableOnlyTrainer,
     checkpoint_to_resume,
     training_arguments,
 )
 
-MIN_WORDPIECES = 20
-
-
-class MaskedLM(torch.nn.Module):
-    """Encoder and masked-LM head, with logits for the masked positions alone.
-
-    The stock models score the whole vocabulary at every position, which costs more than
-    the encoder when the encoder is small.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        # Without dropout: one pass over the text cannot be overfitted, and on a CPU the
-        # random masks cost as much as the arithmetic.
-        config = AutoConfig.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )
-        model = AutoModelForMaskedLM.from_pretrained(
-            str(folder), config=config, local_files_only=True
-        ).float()
-        self.config = model.config
-        self.encoder = getattr(model, model.base_model_prefix).requires_grad_(False)
-        # BERT and DeBERTa have one module after the encoder, ELECTRA two in a row.
-        self.head = torch.nn.Sequential(
-            *(child for name, child in model.named_children() if name != model.base_model_prefix)
-        )
-        for parameter in self.head.parameters():
-            # The decoder is the embedding matrix and stays frozen with it.
-            parameter.requires_grad_(parameter is not model.get_input_embeddings().weight)
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """The mean cross-entropy over masked wordpieces, in nats.
-
-        input_ids, attention_mask, labels (int64[batch, length]): Labels are -100 where
-            nothing is to be predicted.
-        """
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
-        masked = labels != IGNORED
-        logits = self.head(hidden[masked])
-        loss = torch.nn.functional.cross_entropy(logits.float(), labels[masked], reduction="sum")
-        # A short batch may have nothing masked, and the mean of nothing is NaN.
-        return {"loss": loss / masked.sum().clamp(min=1)}
-
-    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
-        """What the Trainer asks of a model when gradient checkpointing is on."""
-        self.encoder.gradient_checkpointing_enable(**kwargs)
+_HEAD_RECORD = "base_mlm_head.json"
 
 
 def dapt(
@@ -96,127 +43,112 @@ def dapt(
 ) -> dict[str, Any]:
     """Adapt a backbone to a domain.
 
+    A masked-LM head is trained first, on the frozen backbone, where the checkpoint has none;
+    then LoRA and head together.
+
     backbone (str): Backbone id or folder.
     texts (Sequence[Path]): Files with one passage a line, ``.gz`` allowed.
-    output (Path): Gets ``adapter/`` (PEFT), and ``checkpoints/`` while running.
+    output (Path): Gets ``adapter/`` (see ``pretraining``), and ``checkpoints/`` and
+        ``head-checkpoints/`` while running.
     settings (DaptSettings): The settings.
     resume (bool): Go on from the last checkpoint in ``output``.
-    RETURNS (dict): What was done, also written to ``output/dapt.json``.
+    RETURNS (dict): What was done, also written to ``output/adapter/dapt.json``.
     RAISES (OpenMedError): No usable text, or an unfinished run in ``output`` that is not
         resumed.
     """
-    checkpoints = output / "checkpoints"
+    checkpoints, head_checkpoints = output / "checkpoints", output / "head-checkpoints"
     found = checkpoint_to_resume(checkpoints, resume)
+    head_found = checkpoint_to_resume(head_checkpoints, resume)
     ref = backbones.reference(backbone)
     folder = backbones.find(ref)
     torch.manual_seed(settings.optim.seed)
     model = MaskedLM(folder)
-    # The token-id range is the model's; the tokenizer knows the mask and special ids.
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     fast = backbones.load_tokenizer(folder)
     special = special_tokens(fast, int(model.config.pad_token_id or 0))
-    windows = _windows(texts, fast, special, settings)
-    random.Random(settings.optim.seed).shuffle(windows)
+    data = _data(texts, fast, special, settings)
     collator = DataCollatorForLanguageModeling(
         tokenizer, mlm_probability=settings.mask_probability, pad_to_multiple_of=8
     )
-    head_loss = _warm_head(model, windows, collator, output, settings)
 
+    def phase(optim: OptimSettings, folder: Path, resume_from: Path | None) -> dict[str, Any]:
+        trainer = TrainableOnlyTrainer(
+            model=model,
+            args=training_arguments(
+                optim,
+                folder,
+                save_strategy="steps",
+                save_steps=settings.save_steps,
+                save_total_limit=2,
+                logging_steps=20,
+            ),
+            train_dataset=data,
+            data_collator=collator,
+        )
+        result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        return {
+            "steps": result.global_step,
+            "losses": [row["loss"] for row in trainer.state.log_history if "loss" in row],
+            "seconds": result.metrics["train_runtime"],
+        }
+
+    report: dict[str, Any] = {
+        "spacy_openmed": __version__,
+        "backbone": ref.to_dict(),
+        "settings": to_dict(settings),
+        "texts": {path.name: backbones.file_sha256(path) for path in texts},
+        "windows": len(data),
+        "wordpieces": data.wordpieces,
+        "head": None,
+    }
+    base_head = output / BASE_HEAD
+    if not model.has_own_head and settings.head_steps > 0:
+        if resume and base_head.is_file():
+            model.load_head(base_head)
+            report["head"] = json.loads((output / _HEAD_RECORD).read_text(encoding="utf8"))
+        else:
+            optim = replace(
+                settings.optim,
+                learning_rate=settings.head_learning_rate,
+                max_steps=settings.head_steps,
+                gradient_checkpointing=False,
+            )
+            report["head"] = phase(optim, head_checkpoints, head_found)
+            with atomic_file(output / _HEAD_RECORD) as part:
+                part.write_text(json.dumps(report["head"]), encoding="utf8")
+            with atomic_file(base_head) as part:
+                model.save_head(part)
     model.encoder = lora.wrap(model.encoder, settings.lora)
-    trainer = TrainableOnlyTrainer(
-        model=model,
-        args=training_arguments(
-            settings.optim,
-            checkpoints,
-            save_strategy="steps",
-            save_steps=settings.save_steps,
-            save_total_limit=2,
-            logging_steps=20,
-        ),
-        train_dataset=windows,  # type: ignore[arg-type]
-        data_collator=collator,
-    )
-    result = trainer.train(resume_from_checkpoint=str(found) if found else None)
+    report["adaptation"] = phase(settings.optim, checkpoints, found)
     # Names of folders on the training machine mean nothing elsewhere.
     model.encoder.peft_config["default"].base_model_name_or_path = ref.hub_id or None
     with atomic_folder(output / "adapter") as part:
         model.encoder.save_pretrained(str(part))
-    report = {
-        "backbone": ref.to_dict(),
-        "settings": to_dict(settings),
-        "texts": [path.name for path in texts],
-        "windows": len(windows),
-        "wordpieces": sum(len(window["input_ids"]) for window in windows),
-        "head_loss": head_loss,
-        "steps": result.global_step,
-        "final_losses": [row["loss"] for row in trainer.state.log_history if "loss" in row],
-        "seconds": result.metrics["train_runtime"],
-    }
-    (output / "dapt.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf8")
+        _to_float16(part / LORA_WEIGHTS)
+        (part / LORA_CARD).unlink(missing_ok=True)
+        model.save_head(part / HEAD)
+        if base_head.is_file():
+            shutil.copyfile(base_head, part / BASE_HEAD)
+        text = json.dumps(report, indent=2) + "\n"
+        (part / pretraining.RECORD).write_text(text, encoding="utf8")
     return report
 
 
-def read_passages(paths: Iterable[Path]) -> Iterator[str]:
-    """Lines of text files, plain or gzip, blank ones left out."""
-    for path in paths:
-        opener: Any = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf8") as file:
-            for line in file:
-                if line.strip():
-                    yield line.strip()
-
-
-def _windows(
+def _data(
     texts: Sequence[Path], tokenizer: Any, special: SpecialTokens, settings: DaptSettings
-) -> list[dict[str, Any]]:
-    size = settings.window - special.count
-    windows = []
-    chunk: list[str] = []
-
-    def flush() -> None:
-        for encoding in encode_batch(chunk, tokenizer):
-            for start, end in cut(len(encoding), size, settings.overlap):
-                if end - start < MIN_WORDPIECES:
-                    continue
-                ids = (*special.prefix, *encoding.ids[start:end], *special.suffix)
-                windows.append({"input_ids": np.asarray(ids, dtype=np.int64)})
-        chunk.clear()
-
-    for passage in read_passages(texts):
-        chunk.append(passage)
-        if len(chunk) == 1000:
-            flush()
-    flush()
-    if len(windows) < settings.optim.batch_size:
+) -> Windows:
+    found = Windows(
+        windows(read_passages(texts), tokenizer, special, settings.window, settings.overlap)
+    )
+    if len(found) < settings.optim.batch_size:
         raise OpenMedError(
-            f"{len(windows)} passages of at least {MIN_WORDPIECES} wordpieces in "
+            f"{len(found)} passages of at least {MIN_WORDPIECES} wordpieces in "
             f"{', '.join(map(str, texts))}: fewer than one batch ({settings.optim.batch_size})."
         )
-    return windows
+    return found
 
 
-def _warm_head(
-    model: "MaskedLM",
-    windows: list[dict[str, Any]],
-    collator: DataCollatorForLanguageModeling,
-    output: Path,
-    settings: DaptSettings,
-) -> list[float]:
-    """Train the masked-LM head alone; only then is a later drop in loss the adapter's."""
-    if settings.head_steps <= 0:
-        return []
-
-    optim = replace(
-        settings.optim,
-        learning_rate=settings.head_learning_rate,
-        max_steps=settings.head_steps,
-        gradient_checkpointing=False,
-    )
-    trainer = TrainableOnlyTrainer(
-        model=model,
-        args=training_arguments(optim, output / "head", save_strategy="no", logging_steps=20),
-        train_dataset=windows,  # type: ignore[arg-type]
-        data_collator=collator,
-    )
-    trainer.train()
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+def _to_float16(path: Path) -> None:
+    """Halve the size of an adapter; the last bits of low-rank matrices change nothing."""
+    tensors = {name: tensor.half() for name, tensor in load_file(str(path)).items()}
+    save_file(tensors, str(path), metadata={"format": "pt"})

@@ -20,6 +20,7 @@ from transformers import EarlyStoppingCallback, set_seed
 from .. import adapters, backbones, network
 from ..about import __version__
 from ..adapters import AdapterInfo
+from ..corpora import registry
 from ..corpora.documents import Document
 from ..corpora.statistics import content_hash
 from ..decoding import bio_labels
@@ -165,13 +166,16 @@ def finetune(
     result = trainer.train(resume_from_checkpoint=str(found) if found else None)
     # float16 halves the adapter; every figure is measured on the rounded weights.
     rounded = network.to_adapter(model, info, torch.float16)
+    train_hash = content_hash(train)
+    edition = registry.edition_with(dataset, "train", train_hash)
     record = {
         "spacy_openmed": __version__,
         "backbone": ref.to_dict(),
         "dataset": dataset,
+        "edition": edition.id if edition else None,
         "settings": to_dict(settings),
         "init_adapter": file_hash(init_adapter) if init_adapter else None,
-        "data": {"train": content_hash(train), "dev": content_hash(dev)},
+        "data": {"train": train_hash, "dev": content_hash(dev)},
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": [
             {"epoch": row["epoch"], "dev_f1": row["eval_f1"]}

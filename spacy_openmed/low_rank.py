@@ -1,0 +1,105 @@
+"""Low-rank updates as PEFT saves them: what to add to which weight.
+
+W = W0 + s·B·A (Hu et al., arXiv 2106.09685, equation 3), s = alpha / r.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import OpenMedError
+
+if TYPE_CHECKING:
+    import torch
+
+PREFIX = "base_model.model."
+_LINEAR = (".lora_A.weight", ".lora_B.weight")
+_EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")
+# Kinds of LoRA whose update is not s·B·A alone.
+_OTHER_KINDS = ("use_dora", "modules_to_save")
+
+
+class Delta(NamedTuple):
+    """An update of one weight.
+
+    path (str): The module in the encoder.
+    a (Tensor[rank, columns]), b (Tensor[rows, rank]): Of the weight as PyTorch stores it.
+    scale (float): s.
+    """
+
+    path: str
+    a: "torch.Tensor"
+    b: "torch.Tensor"
+    scale: float
+
+    def matrix(self, device: "str | torch.device" = "cpu") -> "torch.Tensor":
+        """RETURNS (float32[rows, columns]): s·B·A."""
+        product: torch.Tensor = self.b.to(device).float() @ self.a.to(device).float()
+        return product * self.scale
+
+
+def deltas(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> Iterator[Delta]:
+    """The updates of a PEFT adapter.
+
+    config (Mapping): adapter_config.json.
+    tensors (Mapping[str, Tensor]): adapter_model.safetensors, linear layers and embeddings.
+    """
+    for name, tensor in tensors.items():
+        if name.endswith(_LINEAR[0]):
+            stem = name.removesuffix(_LINEAR[0])
+            a, b = tensor, tensors[stem + _LINEAR[1]]
+        elif name.endswith(_EMBEDDING[0]):
+            stem = name.removesuffix(_EMBEDDING[0])
+            # An embedding is stored transposed: a row for each wordpiece.
+            a, b = tensors[stem + _EMBEDDING[1]].T, tensor.T
+        else:
+            continue
+        path = stem.removeprefix(PREFIX)
+        alpha = _pattern(config.get("alpha_pattern"), path, config["lora_alpha"])
+        rank = a.shape[0]
+        yield Delta(path, a, b, alpha / (rank**0.5 if config.get("use_rslora") else rank))
+
+
+def check(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]", source: str) -> None:
+    """See that an adapter is plain LoRA, and that its matrices pair up.
+
+    source (str): Where it comes from, for messages.
+    RAISES (OpenMedError): It is not, or they do not.
+    """
+    other = [name for name in _OTHER_KINDS if config.get(name)]
+    if config.get("peft_type") != "LORA" or other:
+        raise OpenMedError(
+            f"adapter_config.json in {source}: only plain LoRA can be merged into a shared "
+            f"backbone (found {config.get('peft_type')} {', '.join(other)})."
+        )
+    suffixes = (*_LINEAR, *_EMBEDDING)
+    stems: dict[str, set[str]] = {suffix: set() for suffix in suffixes}
+    for name, tensor in tensors.items():
+        suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), None)
+        if suffix is None:
+            raise OpenMedError(
+                f"adapter_model.safetensors in {source}: {name} is neither an A nor a B matrix, "
+                f"and only plain LoRA can be merged into a shared backbone."
+            )
+        stem = name.removesuffix(suffix)
+        stems[suffix].add(stem)
+        rank = _pattern(config.get("rank_pattern"), stem.removeprefix(PREFIX), config["r"])
+        is_a = suffix in (_LINEAR[0], _EMBEDDING[0])
+        if tensor.ndim != 2 or tensor.shape[0 if is_a else 1] != rank:
+            raise OpenMedError(
+                f"adapter_model.safetensors in {source}: {name} has shape {tuple(tensor.shape)}, "
+                f"which is not rank {rank}. Weights and adapter_config.json are not of the same "
+                f"adapter."
+            )
+    if not tensors or any(stems[a] != stems[b] for a, b in (_LINEAR, _EMBEDDING)):
+        raise OpenMedError(
+            f"adapter_model.safetensors in {source}: A and B matrices do not pair up."
+        )
+
+
+def _pattern(patterns: Mapping[str, float] | None, path: str, default: float) -> float:
+    """PEFT's rule: the first pattern that matches the end of the module's path."""
+    for pattern, value in (patterns or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", path):
+            return value
+    return default
