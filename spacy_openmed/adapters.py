@@ -20,23 +20,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import low_rank
+from . import low_rank, pretraining
 from .backbones import BackboneRef
 from .corpora import registry
 from .decoding import bio_labels
 from .errors import OpenMedError
 from .files import atomic_folder
+from .low_rank import LORA_CONFIG, LORA_WEIGHTS
+from .pretraining import Pretraining
 
 if TYPE_CHECKING:
     import torch
 
-LORA_CONFIG = "adapter_config.json"
-LORA_WEIGHTS = "adapter_model.safetensors"
 HEAD = "head.safetensors"
 INFO = "openmed.json"
 CARD = "README.md"
 TRAINING = "training.json"
-FORMAT = 1
+# Format 2 adds "pretraining"; adapters without one stay readable by what knows only format 1.
+FORMATS = (1, 2)
+_PRETRAINING = "pretraining/"
 # Folder of the (first) adapter inside a saved component.
 ADAPTER_IN_PIPE = "adapter"
 
@@ -52,6 +54,8 @@ class AdapterInfo:
     backbone (BackboneRef): What the LoRA was trained on.
     window, overlap (int): Wordpieces, as in training.
     temperature (float): The logits are divided by it.
+    pretraining (str): sha256 of the pre-training adapter that was merged into the backbone
+        before, "" if none was.
     """
 
     dataset: str
@@ -60,6 +64,7 @@ class AdapterInfo:
     window: int = 256
     overlap: int = 50
     temperature: float = 1.0
+    pretraining: str = ""
 
     @property
     def labels(self) -> list[str]:
@@ -67,13 +72,14 @@ class AdapterInfo:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": 2 if self.pretraining else 1,
             "dataset": self.dataset,
             "types": list(self.types),
             "backbone": self.backbone.to_dict(),
             "window": self.window,
             "overlap": self.overlap,
             "temperature": self.temperature,
+            **({"pretraining": self.pretraining} if self.pretraining else {}),
         }
 
     @classmethod
@@ -85,6 +91,7 @@ class AdapterInfo:
             window=int(data["window"]),
             overlap=int(data["overlap"]),
             temperature=float(data.get("temperature", 1.0)),
+            pretraining=str(data.get("pretraining", "")),
         )
 
 
@@ -97,6 +104,7 @@ class Adapter:
     lora (dict[str, Tensor]): PEFT's names to A (rank, in) and B (out, rank) matrices.
     weight (Tensor[labels, hidden]), bias (Tensor[labels]): The head.
     card (dict[str, str]): File name to text of what else the folder held (card, records).
+    pretraining (Pretraining | None): Belongs into the backbone first, if info names one.
     """
 
     info: AdapterInfo
@@ -105,6 +113,7 @@ class Adapter:
     weight: "torch.Tensor"
     bias: "torch.Tensor"
     card: dict[str, str] = field(default_factory=dict)
+    pretraining: Pretraining | None = None
 
     def deltas(self) -> Iterator[low_rank.Delta]:
         """What the LoRA adds to which weight of the encoder."""
@@ -116,7 +125,8 @@ def read(folder: Path) -> Adapter:
 
     RAISES (OpenMedError): A file is missing, truncated, or does not fit the others.
     """
-    names = (INFO, LORA_CONFIG, LORA_WEIGHTS, HEAD, CARD, TRAINING)
+    names = [INFO, LORA_CONFIG, LORA_WEIGHTS, HEAD, CARD, TRAINING]
+    names += [f"{_PRETRAINING}{path.name}" for path in folder.glob(f"{_PRETRAINING}*")]
     files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
     return from_files(files, str(folder))
 
@@ -151,10 +161,10 @@ def from_files(files: Mapping[str, bytes], source: str) -> Adapter:
     for name in (INFO, LORA_CONFIG):
         if not isinstance(contents[name], dict):
             raise OpenMedError(f"{name} in {source} is not a JSON object. Get the adapter again.")
-    if contents[INFO].get("format") != FORMAT:
+    if contents[INFO].get("format") not in FORMATS:
         raise OpenMedError(
             f"{INFO} in {source} has format {contents[INFO].get('format')}; this version of "
-            f"spacy-openmed reads format {FORMAT}. Upgrade spacy-openmed."
+            f"spacy-openmed reads formats {', '.join(map(str, FORMATS))}. Upgrade spacy-openmed."
         )
     for name, keys in ((LORA_CONFIG, ("r", "lora_alpha")), (HEAD, ("weight", "bias"))):
         absent = [key for key in keys if key not in contents[name]]
@@ -167,6 +177,7 @@ def from_files(files: Mapping[str, bytes], source: str) -> Adapter:
             f"{INFO} in {source} lacks an entry or has a wrong one: {error!r}. "
             f"Get the adapter again."
         ) from error
+    own = {n.removeprefix(_PRETRAINING): c for n, c in files.items() if n.startswith(_PRETRAINING)}
     adapter = Adapter(
         info=info,
         lora_config=contents[LORA_CONFIG],
@@ -176,11 +187,29 @@ def from_files(files: Mapping[str, bytes], source: str) -> Adapter:
         card={
             name: content.decode("utf8", errors="replace")
             for name, content in files.items()
-            if name not in required
+            if name not in required and not name.startswith(_PRETRAINING)
         },
+        pretraining=_pretraining(info, own, source),
     )
     _check(adapter, source)
     return adapter
+
+
+def _pretraining(info: AdapterInfo, own: Mapping[str, bytes], source: str) -> Pretraining | None:
+    """What the adapter builds on: from its own folder, else what is installed."""
+    if not info.pretraining:
+        return None
+    if not own:
+        found = pretraining.with_sha256(info.pretraining, source)
+    else:
+        found = pretraining.from_files(own, f"{source}/{_PRETRAINING}")
+        if found.sha256 != info.pretraining:
+            raise OpenMedError(
+                f"{INFO} in {source} names a pre-training adapter with sha256 {info.pretraining}, "
+                f"but the one beside it has {found.sha256}. Get the adapter again."
+            )
+    pretraining.verify_backbone(found, info.backbone, source)
+    return found
 
 
 def _check(adapter: Adapter, source: str) -> None:
@@ -199,14 +228,22 @@ def write(adapter: Adapter, folder: Path) -> None:
     """Write an adapter folder, whole or not at all."""
     with atomic_folder(folder) as part:
         for name, content in to_files(adapter).items():
+            (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(content)
 
 
 def to_files(adapter: Adapter) -> dict[str, bytes]:
-    """The files of an adapter folder by name."""
+    """The files of an adapter folder by name.
+
+    A pre-training adapter is among them, unless every installation has it.
+    """
     from safetensors.torch import save
 
+    own: dict[str, bytes] = {}
+    if adapter.pretraining is not None and not adapter.pretraining.is_shipped:
+        own = {f"{_PRETRAINING}{name}": data for name, data in adapter.pretraining.files.items()}
     return {
+        **own,
         INFO: _json(adapter.info.to_dict()),
         LORA_CONFIG: _json(adapter.lora_config),
         LORA_WEIGHTS: save(adapter.lora, metadata={"format": "pt"}),
@@ -223,7 +260,8 @@ def content_hash(adapter: Adapter) -> str:
     """sha256 over weights and description; the card does not count."""
     digest = hashlib.sha256()
     for name, content in sorted(to_files(adapter).items()):
-        if name not in adapter.card:
+        # The description has the hash of the pre-training adapter.
+        if name not in adapter.card and not name.startswith(_PRETRAINING):
             digest.update(f"{name} {len(content)} ".encode())
             digest.update(content)
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from . import backbones
 from .adapters import Adapter
 from .errors import OpenMedError
+from .pretraining import Pretraining
 from .windows import Encoding, SpecialTokens, cut, pack, pad, special_tokens, stitch
 
 Floats = NDArray[np.float32]
@@ -47,6 +48,7 @@ class SharedBackbone:
         self.positions = _positions(encoder)
         self._pristine: dict[str, torch.Tensor] = {}
         self._active: Adapter | None = None
+        self._pretraining: Pretraining | None = None
         self.lock = threading.Lock()
 
     def logits(self, adapter: Adapter, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
@@ -74,6 +76,8 @@ class SharedBackbone:
         self._active = None
         for path, original in self._pristine.items():
             self.encoder.get_submodule(path).weight.copy_(original)
+        if adapter.pretraining is not self._pretraining:
+            self._change_base(adapter.pretraining)
         for delta in adapter.deltas():
             weight = self.encoder.get_submodule(delta.path).weight
             if delta.path not in self._pristine:
@@ -81,12 +85,27 @@ class SharedBackbone:
             weight.copy_(self._pristine[delta.path].float() + delta.matrix(self.device))
         self._active = adapter
 
+    def _change_base(self, wanted: Pretraining | None) -> None:
+        """Put another pre-training adapter under the task adapters, or none."""
+        self._pristine.clear()
+        if self._pretraining is not None:
+            # Read again rather than kept: adapters on one backbone seldom differ in this.
+            original: Any = backbones.load_encoder(self.folder)
+            for delta in self._pretraining.deltas():
+                weight = original.get_submodule(delta.path).weight
+                self.encoder.get_submodule(delta.path).weight.copy_(weight)
+        self._pretraining = wanted
+        if wanted is not None:
+            for delta in wanted.deltas():
+                self.encoder.get_submodule(delta.path).weight.add_(delta.matrix(self.device))
+
     def check(self, adapter: Adapter, source: str) -> None:
         """Refuse an adapter whose matrices do not fit this encoder.
 
         RAISES (OpenMedError): Names the first matrix that does not fit.
         """
-        for path, a, b, _ in adapter.deltas():
+        base = adapter.pretraining.deltas() if adapter.pretraining else ()
+        for path, a, b, _ in (*base, *adapter.deltas()):
             try:
                 weight = self.encoder.get_submodule(path).weight
             except AttributeError:

@@ -12,6 +12,10 @@ from .errors import OpenMedError
 if TYPE_CHECKING:
     import torch
 
+# PEFT's files.
+LORA_CONFIG = "adapter_config.json"
+LORA_WEIGHTS = "adapter_model.safetensors"
+
 PREFIX = "base_model.model."
 _LINEAR = (".lora_A.weight", ".lora_B.weight")
 _EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")

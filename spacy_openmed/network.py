@@ -4,14 +4,17 @@ For inference the LoRA is merged instead (``inference.py``).
 """
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.utils import get_peft_model_state_dict
 
+from . import pretraining
 from .adapters import Adapter, AdapterInfo
 from .labelling import IGNORED
+from .pretraining import Pretraining
 
 
 class TokenTagger(torch.nn.Module):
@@ -20,10 +23,18 @@ class TokenTagger(torch.nn.Module):
     encoder (PeftModel): Frozen backbone with LoRA.
     labels (int): BIO labels.
     dropout (float): Before the head.
+    pretraining (Pretraining | None): What was merged into the backbone before.
     """
 
-    def __init__(self, encoder: PeftModel, labels: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        encoder: PeftModel,
+        labels: int,
+        dropout: float = 0.1,
+        pretraining: Pretraining | None = None,
+    ) -> None:
         super().__init__()
+        self.pretraining = pretraining
         self.encoder = encoder
         self.dropout = torch.nn.Dropout(dropout)
         self.head = torch.nn.Linear(encoder.config.hidden_size, labels)
@@ -78,6 +89,8 @@ def from_adapter(encoder: torch.nn.Module, adapter: Adapter, dropout: float = 0.
 
     encoder (Module): A private copy of the backbone; it is changed in place.
     """
+    if adapter.pretraining is not None:
+        pretraining.merge(encoder, adapter.pretraining)
     # Keys that another version of PEFT wrote are left out: only plain LoRA gets this far.
     known = inspect.signature(LoraConfig).parameters
     config = {key: value for key, value in adapter.lora_config.items() if key in known}
@@ -85,7 +98,7 @@ def from_adapter(encoder: torch.nn.Module, adapter: Adapter, dropout: float = 0.
     config["inference_mode"] = False
     peft_model = get_peft_model(encoder, LoraConfig(**config))
     load_lora(peft_model, adapter.lora)
-    network = TokenTagger(peft_model, len(adapter.info.labels), dropout)
+    network = TokenTagger(peft_model, len(adapter.info.labels), dropout, adapter.pretraining)
     with torch.no_grad():
         network.head.weight.copy_(adapter.weight)
         network.head.bias.copy_(adapter.bias)
@@ -112,8 +125,9 @@ def to_adapter(
     # Names of folders on the training machine mean nothing elsewhere.
     config["base_model_name_or_path"] = info.backbone.hub_id or None
     config["inference_mode"] = True
+    base = network.pretraining
     return Adapter(
-        info=info,
+        info=replace(info, pretraining=base.sha256 if base else ""),
         lora_config=config,
         lora={
             name: tensor.detach().to("cpu", dtype).contiguous().clone()
@@ -122,6 +136,7 @@ def to_adapter(
         weight=network.head.weight.detach().cpu().float().clone(),
         bias=network.head.bias.detach().cpu().float().clone(),
         card=dict(card or {}),
+        pretraining=base,
     )
 
 

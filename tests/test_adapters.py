@@ -247,7 +247,7 @@ def with_info(folder: Path, **entries: object) -> None:
     path.write_text(json.dumps({k: v for k, v in data.items() if v is not ...}))
 
 
-@pytest.mark.parametrize("number", [adapters.FORMAT + 1, 0, "1", None, ...])
+@pytest.mark.parametrize("number", [max(adapters.FORMATS) + 1, 0, "1", None, ...])
 def test_other_formats_are_refused(folder: Path, number: object) -> None:
     with_info(folder, format=number)
     with pytest.raises(OpenMedError, match=r"openmed\.json.*format.*Upgrade"):

@@ -209,7 +209,9 @@ def perplexity(
         )
     sums["base"] = window_losses(model, masked, special.pad, progress=progress("base", len(masked)))
     if adapter is not None:
-        pretraining.merge(model.encoder, pretraining.read(adapter, ref))
+        found = pretraining.read(adapter)
+        pretraining.verify_backbone(found, ref, str(adapter))
+        pretraining.merge(model.encoder, found)
         model.load_head(adapter / HEAD)
         sums["adapted"] = window_losses(
             model.eval(), masked, special.pad, progress=progress("adapted", len(masked))
@@ -217,7 +219,7 @@ def perplexity(
     return {
         **compare(sums, masked, seed),
         "backbone": ref.to_dict(),
-        "adapter": pretraining.sha256(adapter) if adapter is not None else None,
+        "adapter": pretraining.read(adapter).sha256 if adapter is not None else None,
         "texts": {path.name: backbones.file_sha256(path) for path in texts},
         "window": window,
         "mask_probability": probability,

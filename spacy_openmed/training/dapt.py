@@ -18,9 +18,9 @@ from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 from .. import backbones, pretraining
 from ..about import __version__
 from ..adapters import CARD as LORA_CARD
-from ..adapters import LORA_WEIGHTS
 from ..errors import OpenMedError
 from ..files import atomic_file, atomic_folder
+from ..low_rank import LORA_WEIGHTS
 from ..windows import SpecialTokens, special_tokens
 from . import lora
 from .masked_lm import BASE_HEAD, HEAD, MIN_WORDPIECES, MaskedLM, Windows, read_passages, windows

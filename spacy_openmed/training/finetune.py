@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, set_seed
 
-from .. import adapters, backbones, network
+from .. import adapters, backbones, network, pretraining
 from ..about import __version__
 from ..adapters import AdapterInfo
 from ..corpora import registry
@@ -27,12 +27,15 @@ from ..decoding import bio_labels
 from ..errors import OpenMedError
 from ..evaluation.evaluate import raw_scores
 from ..inference import Forward, shared_backbone
+from ..low_rank import LORA_WEIGHTS
 from ..network import TokenTagger, tagging_loss
 from ..predictor import Predictor
 from . import lora
 from .samples import BatchSampler, collate, samples
 from .settings import FinetuneSettings, to_dict
 from .trainer import TrainableOnlyTrainer, checkpoint_to_resume, training_arguments
+
+INITS = ("continue", "merge")
 
 
 class FinetuneTrainer(TrainableOnlyTrainer):
@@ -101,7 +104,7 @@ def finetune(
     output (Path): Gets ``adapter/``, and ``checkpoints/`` while running.
     settings (FinetuneSettings): The settings.
     dataset (str): Id of the corpus, "" for the user's own.
-    init_adapter (Path | None): PEFT folder whose LoRA goes on (continued pre-training).
+    init_adapter (Path | None): Pre-training adapter, which enters as ``settings.init`` says.
     resume (bool): Go on from the last checkpoint in ``output``.
     RETURNS (dict): The record that is also written to ``output/adapter/training.json``.
     RAISES (OpenMedError): Nothing annotated, settings that do not fit the backbone, or an
@@ -197,14 +200,22 @@ def build(
 ) -> TokenTagger:
     """A network ready to train: frozen backbone, LoRA (fresh or continued), new head.
 
-    RAISES (OpenMedError): ``init_adapter`` has another shape than the settings ask for.
+    RAISES (OpenMedError): ``init_adapter`` has another shape than the settings ask for, or
+        is for another backbone.
     """
+    if settings.init not in INITS:
+        raise OpenMedError(f"init = {settings.init!r}: choose {' or '.join(map(repr, INITS))}.")
     encoder = backbones.load_encoder(folder)
     network.set_dropout(encoder, settings.dropout, settings.attention_dropout)
+    merged = None
+    if init_adapter is not None and settings.init == "merge":
+        merged = pretraining.read(init_adapter)
+        pretraining.verify_backbone(merged, backbones.reference(str(folder)), str(init_adapter))
+        pretraining.merge(encoder, merged)
     peft_model = lora.wrap(encoder, settings.lora)
-    if init_adapter is not None:
+    if init_adapter is not None and settings.init == "continue":
         lora.continue_from(peft_model, init_adapter)
-    model = TokenTagger(peft_model, labels, settings.dropout)
+    model = TokenTagger(peft_model, labels, settings.dropout, merged)
     # The Trainer asks the model itself for these when gradient checkpointing is on.
     model.gradient_checkpointing_enable = peft_model.gradient_checkpointing_enable  # type: ignore
     return model
@@ -229,4 +240,4 @@ def network_forward(model: TokenTagger, arguments: Any) -> Forward:
 
 def file_hash(folder: Path) -> str:
     """sha256 of the LoRA weights in a PEFT folder."""
-    return backbones.file_sha256(folder / adapters.LORA_WEIGHTS)
+    return backbones.file_sha256(folder / LORA_WEIGHTS)

@@ -7,8 +7,8 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from ..adapters import LORA_WEIGHTS
 from ..errors import OpenMedError
+from ..low_rank import LORA_WEIGHTS
 from ..network import load_lora
 from .settings import LoraSettings
 

@@ -95,6 +95,8 @@ class FinetuneSettings:
     dropout (float): Of the encoder's layers and before the head.
     attention_dropout (float): Of attention weights.
     patience (int): Stop after this many epochs without a better F1 on dev.
+    init (str): How a pre-training adapter enters: "continue", its LoRA goes on, as in the
+        paper; or "merge", it is added to the frozen backbone and a fresh LoRA is trained.
     """
 
     lora: LoraSettings = field(default_factory=LoraSettings)
@@ -106,6 +108,7 @@ class FinetuneSettings:
     dropout: float = 0.1
     attention_dropout: float = 0.0
     patience: int = 3
+    init: str = "continue"
 
 
 def load(settings_type: type[S], source: str | Path) -> S:
