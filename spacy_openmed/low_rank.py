@@ -17,8 +17,9 @@ LORA_CONFIG = "adapter_config.json"
 LORA_WEIGHTS = "adapter_model.safetensors"
 
 PREFIX = "base_model.model."
-_LINEAR = (".lora_A.weight", ".lora_B.weight")
-_EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")
+# How PEFT ends the names of A and B.
+LINEAR = (".lora_A.weight", ".lora_B.weight")
+EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")
 # Kinds of LoRA whose update is not s·B·A alone.
 _OTHER_KINDS = ("use_dora", "modules_to_save")
 
@@ -49,13 +50,13 @@ def deltas(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> 
     tensors (Mapping[str, Tensor]): adapter_model.safetensors, linear layers and embeddings.
     """
     for name, tensor in tensors.items():
-        if name.endswith(_LINEAR[0]):
-            stem = name.removesuffix(_LINEAR[0])
-            a, b = tensor, tensors[stem + _LINEAR[1]]
-        elif name.endswith(_EMBEDDING[0]):
-            stem = name.removesuffix(_EMBEDDING[0])
+        if name.endswith(LINEAR[0]):
+            stem = name.removesuffix(LINEAR[0])
+            a, b = tensor, tensors[stem + LINEAR[1]]
+        elif name.endswith(EMBEDDING[0]):
+            stem = name.removesuffix(EMBEDDING[0])
             # An embedding is stored transposed: a row for each wordpiece.
-            a, b = tensors[stem + _EMBEDDING[1]].T, tensor.T
+            a, b = tensors[stem + EMBEDDING[1]].T, tensor.T
         else:
             continue
         path = stem.removeprefix(PREFIX)
@@ -76,7 +77,7 @@ def check(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]", sour
             f"adapter_config.json in {source}: only plain LoRA can be merged into a shared "
             f"backbone (found {config.get('peft_type')} {', '.join(other)})."
         )
-    suffixes = (*_LINEAR, *_EMBEDDING)
+    suffixes = (*LINEAR, *EMBEDDING)
     stems: dict[str, set[str]] = {suffix: set() for suffix in suffixes}
     for name, tensor in tensors.items():
         suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), None)
@@ -88,14 +89,14 @@ def check(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]", sour
         stem = name.removesuffix(suffix)
         stems[suffix].add(stem)
         rank = _pattern(config.get("rank_pattern"), stem.removeprefix(PREFIX), config["r"])
-        is_a = suffix in (_LINEAR[0], _EMBEDDING[0])
+        is_a = suffix in (LINEAR[0], EMBEDDING[0])
         if tensor.ndim != 2 or tensor.shape[0 if is_a else 1] != rank:
             raise OpenMedError(
                 f"adapter_model.safetensors in {source}: {name} has shape {tuple(tensor.shape)}, "
                 f"which is not rank {rank}. Weights and adapter_config.json are not of the same "
                 f"adapter."
             )
-    if not tensors or any(stems[a] != stems[b] for a, b in (_LINEAR, _EMBEDDING)):
+    if not tensors or any(stems[a] != stems[b] for a, b in (LINEAR, EMBEDDING)):
         raise OpenMedError(
             f"adapter_model.safetensors in {source}: A and B matrices do not pair up."
         )

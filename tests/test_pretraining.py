@@ -2,19 +2,24 @@
 
 import json
 import shutil
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from networks import make_network
+from peft import PeftModel
 from safetensors.torch import save_file
+from transformers import AutoModelForTokenClassification
 
 from spacy_openmed import adapters, backbones, network, pretraining
 from spacy_openmed.adapters import Adapter, AdapterInfo
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.inference import SharedBackbone
 from spacy_openmed.network import TokenTagger
+from spacy_openmed.packaging.peft_export import export_peft
 from spacy_openmed.training import lora
 from spacy_openmed.training.settings import LoraSettings
 
@@ -147,6 +152,29 @@ def test_shipped_ones_are_not_copied(
     assert not (tmp_path / "a" / "pretraining").exists()
     assert adapters.read(tmp_path / "a").pretraining is pretraining.read(pretrained[0])
     assert pretraining.find(adapter.info.backbone) == pretrained[0]
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_plain_peft_runs_the_export(
+    tiny_backbone: Path, pretrained: list[Path], tmp_path: Path, merged: bool
+) -> None:
+    tagger, adapter = task(tiny_backbone, pretrained[0] if merged else None, 5)
+    adapter = replace(adapter, info=replace(adapter.info, temperature=2.0))
+    export_peft(adapter, tmp_path / "out")
+    labels = json.loads((tmp_path / "out" / "labels.json").read_text())
+    assert labels["id2label"] == {"0": "O", "1": "B-DISEASE", "2": "I-DISEASE"}
+    plain = AutoModelForTokenClassification.from_pretrained(
+        str(tiny_backbone), num_labels=labels["num_labels"]
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*missing.*")
+        model = PeftModel.from_pretrained(plain, str(tmp_path / "out")).eval()
+    ids, mask = (torch.from_numpy(part) for part in batch())
+    with torch.inference_mode():
+        found = model(input_ids=ids, attention_mask=mask).logits.numpy()
+    np.testing.assert_allclose(found, live(tagger) / 2.0, atol=1e-4)
+    with pytest.raises(OpenMedError, match="exists"):
+        export_peft(adapter, tmp_path / "out")
 
 
 def test_another_one_beside_the_adapter_is_refused(

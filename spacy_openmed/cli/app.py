@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import OpenMedError
-from . import average, card, corpora, dapt, evaluate, package, perplexity, show, train
+from . import average, card, corpora, dapt, evaluate, export, package, perplexity, show, train
 
 app = typer.Typer(
     name="openmed",
@@ -42,6 +42,7 @@ app.command("dapt")(_plain_errors(dapt.dapt))
 app.command("perplexity")(_plain_errors(perplexity.perplexity))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))
 app.command("card")(_plain_errors(card.card))
+app.command("export")(_plain_errors(export.export))
 app.command("package")(_plain_errors(package.package))
 
 
