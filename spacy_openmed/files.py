@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import OpenMedError
+
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
@@ -14,7 +16,10 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
     target (Path): The file to make or to replace; its folder is made.
     YIELDS (Path): An empty file to write to.
+    RAISES (OpenMedError): The target is a folder.
     """
+    if target.is_dir():
+        raise OpenMedError(f"{target} is a folder. Give the name of a file.")
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
     os.close(handle)

@@ -1,12 +1,14 @@
 """Annotated entities to wordpiece labels: the inverse of decoding, for training."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .entities import Entity
 from .windows import Encoding
+
+Flatten = Callable[[Iterable[Entity]], list[Entity]]
 
 # The label of what does not count in the loss.
 IGNORED = -100
@@ -17,11 +19,27 @@ def outermost(entities: Iterable[Entity]) -> list[Entity]:
 
     RETURNS (list[Entity]): Disjoint, in text order.
     """
+    return _disjoint(sorted(entities, key=lambda e: (e.start - e.end, e.start, e.label)))
+
+
+def innermost(entities: Iterable[Entity]) -> list[Entity]:
+    """Flatten nested and overlapping entities: the shorter stays, of equals the earlier.
+
+    RETURNS (list[Entity]): Disjoint, in text order.
+    """
+    return _disjoint(sorted(entities, key=lambda e: (e.end - e.start, e.start, e.label)))
+
+
+def _disjoint(by_preference: Sequence[Entity]) -> list[Entity]:
     kept: list[Entity] = []
-    for entity in sorted(entities, key=lambda e: (e.start - e.end, e.start, e.label)):
+    for entity in by_preference:
         if all(entity.end <= other.start or other.end <= entity.start for other in kept):
             kept.append(entity)
     return sorted(kept)
+
+
+# What may be done about nested entities, by the name that the registry of corpora uses.
+FLATTEN: dict[str, Flatten] = {"outermost": outermost, "innermost": innermost}
 
 
 def label_wordpieces(

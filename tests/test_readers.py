@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_openmed.backbones import load_tokenizer
@@ -18,7 +18,6 @@ from spacy_openmed.corpora.formats import conll, jsonl
 from spacy_openmed.decoding import bio_labels, decode
 from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
-from spacy_openmed.evaluation.scores import on_tokens, to_bio
 from spacy_openmed.labelling import label_wordpieces, outermost
 from spacy_openmed.windows import encode_batch
 
@@ -44,7 +43,11 @@ def raw_documents(draw: st.DrawFn) -> Document:
     return Document(draw(st.text(max_size=5)), text, entities)
 
 
-@given(st.lists(raw_documents(), max_size=4), st.booleans(), st.sampled_from(["\n", "\r\n"]))
+@given(
+    st.lists(raw_documents(), max_size=4, unique_by=lambda d: d.id or id(d)),
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n"]),
+)
 def test_jsonl_round_trip(
     scratch: Path, documents: list[Document], ascii_only: bool, newline: str
 ) -> None:
@@ -102,121 +105,7 @@ def test_jsonl_errors_name_file_and_line(case: str, tmp_path: Path) -> None:
     assert f"{path}, line 2" in str(caught.value)
 
 
-# CoNLL
-
-tokens = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=6)
-
-
-@st.composite
-def sentences(draw: st.DrawFn) -> list[tuple[str, str]]:
-    """Tokens with valid BIO2 tags."""
-    rows = []
-    previous = "O"
-    for token in draw(st.lists(tokens, min_size=1, max_size=6)):
-        choices = ["O", "B-Disease", "B-protein"]
-        if previous != "O":
-            choices.append(f"I-{previous[2:]}")
-        previous = draw(st.sampled_from(choices))
-        rows.append((token, previous))
-    return rows
-
-
-def conll_text(sentence: list[tuple[str, str]]) -> str:
-    return "".join(f"{token}\t{tag}\n" for token, tag in sentence)
-
-
-def check_sentences(document: Document, expected: list[list[tuple[str, str]]]) -> None:
-    assert document.text == " ".join(token for s in expected for token, _ in s)
-    assert [document.text[a:b] for a, b in document.tokens] == [t for s in expected for t, _ in s]
-    assert [
-        [document.text[a:b] for a, b in document.tokens[first:stop]]
-        for first, stop in document.sentences
-    ] == [[token for token, _ in s] for s in expected]
-    tags = to_bio(on_tokens(document.entities, document.tokens), len(document.tokens))
-    back = {user: corpus for corpus, user in TYPES.items()}
-    assert [t if t == "O" else t[:2] + back[t[2:]] for t in tags] == [
-        tag for s in expected for _, tag in s
-    ]
-
-
-@given(
-    st.lists(st.lists(sentences(), min_size=1, max_size=3), max_size=3),
-    st.sampled_from(["\n", "\r\n"]),
-    st.sampled_from([b"", b"\xef\xbb\xbf"]),
-    st.integers(0, 2),
-)
-@settings(max_examples=60)
-def test_conll_round_trip(
-    scratch: Path,
-    documents: list[list[list[tuple[str, str]]]],
-    newline: str,
-    mark: bytes,
-    blank_lines: int,
-) -> None:
-    """With one or several blank lines after a sentence, and none at the end of the file."""
-    content = "".join(
-        f"# doc = doc {i}\n" + ("\n" * (1 + blank_lines)).join(conll_text(s) for s in document)
-        for i, document in enumerate(documents)
-    )
-    scratch.write_bytes(mark + content.rstrip("\n").replace("\n", newline).encode())
-    found = list(conll.read(scratch, TYPES))
-    assert [d.id for d in found] == [f"doc {i}" for i in range(len(documents))]
-    for document, expected in zip(found, documents, strict=True):
-        check_sentences(document, expected)
-
-
-@given(st.lists(sentences(), max_size=4))
-def test_without_document_lines_every_sentence_is_a_document(
-    scratch: Path, parts: list[list[tuple[str, str]]]
-) -> None:
-    scratch.write_text("\n".join(conll_text(s) for s in parts), encoding="utf8")
-    found = list(conll.read(scratch, TYPES))
-    assert len(found) == len(parts)
-    for document, expected in zip(found, parts, strict=True):
-        check_sentences(document, [expected])
-
-
-def test_adjacent_entities_stay_two(tmp_path: Path) -> None:
-    path = tmp_path / "a.conll"
-    path.write_text("flu\tB-Disease\ngout\tB-Disease\nof\tI-Disease\n", encoding="utf8")
-    assert next(conll.read(path)).entities == [Entity(0, 3, "Disease"), Entity(4, 11, "Disease")]
-
-
-BAD_LINES = {
-    "one column": ("token", "a TAB and a tag"),
-    "blank instead of TAB": ("token O", "a TAB and a tag"),
-    "no token": ("\tO", "a TAB and a tag"),
-    "no tag": ("token\t", "a TAB and a tag"),
-    "unknown tag": ("token\tE-Disease", "a TAB and a tag"),
-    "lower case": ("token\tb-Disease", "a TAB and a tag"),
-    "no type": ("token\tB-", "a TAB and a tag"),
-    "unknown type": ("token\tB-Virus", "'Virus'.*Disease, protein"),
-    "I after O": ("token\tI-Disease", "I-Disease follows neither"),
-    "not UTF-8": (b"caf\xe9\tO", "UTF-8"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_LINES)
-def test_conll_errors_name_file_and_line(case: str, tmp_path: Path) -> None:
-    line, message = BAD_LINES[case]
-    path = tmp_path / "bad.conll"
-    raw = line if isinstance(line, bytes) else line.encode()
-    path.write_bytes(b"# doc = 1\na\tO\n\n# doc = 2\nb\tO\n" + raw + b"\nc\tO\n\n# doc = 3\nd\tO\n")
-    documents = conll.read(path, TYPES)
-    assert next(documents).id == "1"
-    with pytest.raises(OpenMedError, match=message) as caught:
-        next(documents)
-    assert f"{path}, line 6" in str(caught.value)
-
-
-@pytest.mark.parametrize("before", ["a\tB-protein\n", "a\tB-Disease\n\n", "# doc = 1\n"])
-def test_entity_cannot_go_on_from_another_type_sentence_or_document(
-    before: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "bad.conll"
-    path.write_text(f"# doc = 0\nx\tB-Disease\n{before}b\tI-Disease\n", encoding="utf8")
-    with pytest.raises(OpenMedError, match=f"line {3 + before.count(chr(10))}: I-Disease"):
-        list(conll.read(path, TYPES))
+# Where files are, and the registry
 
 
 def test_missing_split_says_what_was_tried(tmp_path: Path) -> None:

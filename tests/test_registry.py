@@ -1,8 +1,10 @@
 """The registry of datasets: complete, consistent with itself, and what README says of it."""
 
 import re
+from pathlib import Path
 
 import pytest
+import srsly
 
 from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.folder import SPLITS
@@ -83,3 +85,26 @@ def test_table_has_a_row_for_each_edition() -> None:
     assert len(lines) == 2 + editions
     assert len({line.count(" | ") for line in lines[2:]}) == 1
     assert any("46,750 / 4,551 / 8,662" in line and "`jnlpba`" in line for line in lines)
+
+
+def test_project_downloads_what_the_registry_names() -> None:
+    """The same repositories at the same commits, and nothing else."""
+    project = srsly.read_yaml(Path(__file__).parents[1] / "project.yml")
+    found: dict[str, set[str]] = {}
+    for asset in project["assets"]:
+        folder, name = asset["dest"].removeprefix("assets/originals/").split("/", 1)
+        found.setdefault(folder, set()).add(asset.get("url", name))
+    # Concept ids of linnaeus are in a repository that no converter reads.
+    unread = "ncbi/AIONER"
+    for dataset in registry.datasets().values():
+        urls = found.pop(dataset.id)
+        for source in dataset.sources:
+            repository = source.git.removeprefix("https://github.com/")
+            if source.url:
+                assert any(source.url.endswith(url) for url in urls)
+            elif repository != unread:
+                here = {url for url in urls if f"/{repository}/" in url and source.commit in url}
+                assert here, (dataset.id, repository)
+                urls -= here
+        assert len(urls) == sum(bool(source.url) for source in dataset.sources), dataset.id
+    assert not found

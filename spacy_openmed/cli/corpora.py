@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from ..errors import OpenMedError
+
 corpora = typer.Typer(
     help="The 12 corpora: what they are, what is installed, prepare, verify.",
     invoke_without_command=True,
@@ -146,3 +148,79 @@ def verify(
     if report.breaches:
         sys.exit(1)
     typer.secho(f"✔ {len(report.datasets)} datasets as the registry has them", fg="green")
+
+
+@corpora.command()
+def prepare(
+    dataset: list[str] = typer.Argument(None, help="Dataset ids [all that SOURCE has]"),
+    source: Path = typer.Option(
+        Path("assets", "originals"),
+        "--from",
+        help="Folder with originals in ID/, or with prepared files in ner/ID/",
+    ),
+    output: Path | None = typer.Option(
+        None, help="Gets ner/ID/ [OPENMED_CORPORA or assets/corpora]"
+    ),
+    keep_going: bool = typer.Option(False, help="Leave out documents that cannot be read"),
+    accept_differences: bool = typer.Option(
+        False, help="Write what differs from the registry, too"
+    ),
+) -> None:
+    """Convert corpora to raw text with offsets, CoNLL and .spacy files."""
+    from ..corpora import registry
+    from ..corpora.folder import default_folder
+    from ..corpora.prepare import has_source
+    from ..corpora.prepare import prepare as run
+    from ..corpora.problems import Skipped, stop
+
+    chosen = [registry.dataset(name) for name in dataset or ()]
+    chosen = chosen or [d for d in registry.datasets().values() if has_source(d, source)]
+    if not chosen:
+        raise OpenMedError(
+            f"Nothing to prepare in {source}: no folder is named as a dataset "
+            f"({', '.join(registry.datasets())}). Run 'spacy project assets' first, or give --from."
+        )
+    target = output or default_folder()
+    for one in chosen:
+        skipped = Skipped()
+        record = run(
+            one,
+            source,
+            target,
+            skipped if keep_going else stop,
+            accept_differences or keep_going,
+            typer.echo,
+        )
+        for message in [*skipped.messages, *record["differences"]]:
+            typer.secho(f"  {message}", fg="yellow", err=True)
+        if skipped.count:
+            typer.echo(f"  left out: {skipped.count}")
+        if record["partial"]:
+            typer.secho(f"  {record['about']}", fg="yellow")
+    typer.secho(f"✔ {len(chosen)} datasets in {target}", fg="green")
+
+
+@corpora.command()
+def convert(
+    source: Path = typer.Argument(..., help="File or folder of any format"),
+    target: Path = typer.Argument(..., help="File or folder to write; must not exist"),
+    source_format: str | None = typer.Option(
+        None, "--from", help="Format of SOURCE, if its name does not tell"
+    ),
+    target_format: str | None = typer.Option(
+        None, "--to", help="Format of TARGET, if its name does not tell"
+    ),
+    keep_going: bool = typer.Option(False, help="Leave out documents that cannot be read"),
+) -> None:
+    """Read annotations in one format and write them in another."""
+    from ..corpora import formats
+    from ..corpora.problems import Skipped, stop
+
+    if target.exists():
+        raise OpenMedError(f"{target} exists. Remove it or choose another name.")
+    skipped = Skipped()
+    documents = formats.read(source, on_error=skipped if keep_going else stop, name=source_format)
+    formats.write(documents, target, target_format)
+    for message in skipped.messages:
+        typer.secho(message, fg="yellow", err=True)
+    typer.echo(f"{target}" + (f"; left out: {skipped.count}" if keep_going else ""))

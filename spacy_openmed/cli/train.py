@@ -8,15 +8,27 @@ from ..errors import OpenMedError
 
 
 def train(
-    dataset: str = typer.Option(..., help="Dataset id, e.g. ncbi"),
+    dataset: str = typer.Option("", help="Dataset id, e.g. ncbi; or a name for your own corpus"),
+    corpus: Path | None = typer.Option(
+        None, help="Folder with the prepared corpora [OPENMED_CORPORA or assets/corpora]"
+    ),
+    train_file: Path | None = typer.Option(
+        None, "--train", help="Your own corpus: a file or folder of any format"
+    ),
+    dev_file: Path | None = typer.Option(None, "--dev", help="Likewise, to choose the epoch by"),
+    format_name: str | None = typer.Option(
+        None, "--format", help="Of --train and --dev, if their names do not tell"
+    ),
+    keep_going: bool = typer.Option(
+        False, help="Leave out documents of --train and --dev that cannot be read"
+    ),
     backbone: str = typer.Option("minilm", help="Backbone id, or a folder that holds one"),
-    corpus: Path = typer.Option(..., help="Folder with the prepared corpora"),
     output: Path = typer.Option(..., help="Gets adapter/ and, while running, checkpoints/"),
     config: str | None = typer.Option(
         None, help="Settings: a TOML file, or a name in configs/ [finetune-BACKBONE or finetune]"
     ),
     init_adapter: Path | None = typer.Option(
-        None, help="PEFT folder whose LoRA goes on, e.g. from 'dapt'"
+        None, help="Pre-training adapter, from 'dapt'; settings say if it goes on or is merged"
     ),
     seed: int | None = typer.Option(None, help="Instead of the settings' seed"),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint in OUTPUT"),
@@ -24,13 +36,16 @@ def train(
     """Fine-tune an adapter on train; the epoch with the best F1 on dev is kept."""
     from dataclasses import replace
 
-    from ..corpora.folder import corpus_file
-    from ..corpora.formats import jsonl
-    from ..corpora.registry import dataset as find_dataset
+    from ..corpora import own, registry
+    from ..corpora.folder import read_split
+    from ..corpora.problems import Skipped, stop
     from ..training import settings
     from ..training.finetune import finetune
 
-    types = find_dataset(dataset).types
+    if (train_file is None) != (dev_file is None):
+        raise OpenMedError("--train and --dev come together: dev chooses the epoch to keep.")
+    if train_file is None and not dataset:
+        raise OpenMedError("Give --dataset for a prepared corpus, or --train and --dev.")
     name = config or (
         f"finetune-{backbone}" if settings.exists(f"finetune-{backbone}") else "finetune"
     )
@@ -41,14 +56,23 @@ def train(
         raise OpenMedError(
             f"{output / 'adapter'} exists. Choose another --output, or --resume the run there."
         )
+    if train_file and dev_file:
+        if dataset in registry.datasets():
+            raise OpenMedError(f"'{dataset}' is a known dataset: give your own another name.")
+        skipped = Skipped()
+        on_error = skipped if keep_going else stop
+        train_documents = own.load(train_file, format_name, on_error)
+        dev_documents = own.load(dev_file, format_name, on_error)
+        for message in skipped.messages:
+            typer.secho(message, fg="yellow", err=True)
+        for part_name, part in (("train", train_documents), ("dev", dev_documents)):
+            typer.echo(f"{part_name}: {len(part)} documents; {own.label_counts(part)}")
+        if keep_going:
+            typer.echo(f"left out: {skipped.count}")
+    else:
+        train_documents = read_split(corpus, dataset, "train")
+        dev_documents = read_split(corpus, dataset, "dev")
     record = finetune(
-        list(jsonl.read(corpus_file(corpus, dataset, "train", ".jsonl"), types)),
-        list(jsonl.read(corpus_file(corpus, dataset, "dev", ".jsonl"), types)),
-        backbone,
-        output,
-        chosen,
-        dataset,
-        init_adapter,
-        resume,
+        train_documents, dev_documents, backbone, output, chosen, dataset, init_adapter, resume
     )
     typer.echo(f"dev raw F1 {record['dev']['f1']:.2f}; adapter in {output / 'adapter'}")

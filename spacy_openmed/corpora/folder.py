@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 from ..errors import OpenMedError
+from . import registry
+from .documents import Document
+from .formats import jsonl
 
 SPLITS = ("train", "dev", "test")
 
@@ -40,3 +43,14 @@ def corpus_file(folder: Path, dataset: str, split: str, suffix: str) -> Path:
         f"No {split}{suffix} of '{dataset}'. Tried: {', '.join(map(str, tried))}. "
         f"Point --corpus at the folder with the prepared corpora."
     )
+
+
+def read_split(folder: Path | None, dataset: str, split: str) -> list[Document]:
+    """The raw form of one split, with the labels that users see.
+
+    folder (Path | None): See ``corpus_file``; None is the default folder.
+    RAISES (OpenMedError): Unknown dataset, no such file, or what is wrong in it.
+    """
+    types = registry.dataset(dataset).types
+    path = corpus_file(folder or default_folder(), dataset, split, ".jsonl")
+    return list(jsonl.read(path, types))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OpenMedError
+from ..labelling import FLATTEN, Flatten
 from .statistics import SplitStatistics
 
 _FILE = Path(__file__).parent / "registry.toml"
@@ -71,6 +72,8 @@ class Dataset:
     table3_meaning (str): What that row turns out to count.
     notes (str): What else a user should know.
     user_data (str): Where the user gets it, if it may not be handed on; else "".
+    nested (str): Which of nested mentions stays where tags can say one only: "outermost", or
+        "innermost" where the published CoNLL files keep that.
     """
 
     id: str
@@ -86,6 +89,7 @@ class Dataset:
     table3_meaning: str = ""
     notes: str = ""
     user_data: str = ""
+    nested: str = "outermost"
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,25 @@ def dataset(name: str) -> Dataset:
     if name not in known:
         raise OpenMedError(f"Unknown dataset '{name}'. Known ids: {', '.join(known)}.")
     return known[name]
+
+
+def flatten(name: str) -> Flatten:
+    """What is done about nested mentions of a dataset; of any other name: the outermost stay."""
+    known = datasets().get(name)
+    return FLATTEN[known.nested if known else "outermost"]
+
+
+def edition_with(name: str, split: str, raw_sha256: str) -> Edition | None:
+    """The edition of a dataset that has exactly these texts and mentions in a split.
+
+    name (str): Dataset id; any other name has no editions.
+    RETURNS (Edition | None): None where no edition's hash is recorded or equal.
+    """
+    known = datasets().get(name)
+    for edition in known.editions.values() if known else ():
+        if split in edition.splits and edition.splits[split].raw_sha256 == raw_sha256:
+            return edition
+    return None
 
 
 @cache

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OpenMedError
+from ..labelling import FLATTEN
 from . import registry
 from .duplicates import Sentences, merged, repeated_sentences, shared_percent
 from .folder import SPLITS, corpus_file, installed
 from .formats import conll, jsonl
 from .registry import Dataset, Edition, Overlap
 from .shingles import shingles
-from .statistics import ConllStatistics, RawStatistics, SplitStatistics
+from .statistics import ConllStatistics, RawStatistics, SplitStatistics, differing
 
 Progress = Callable[[str], None]
 
@@ -130,6 +131,16 @@ def verify_dataset(folder: Path, dataset: Dataset) -> tuple[Found, dict[str, NDA
             counts |= tagged.to_dict()
         except OpenMedError as error:
             problems.append(str(error))
+        if "documents" in counts and "sentences" in counts:
+            try:
+                files = [corpus_file(folder, dataset.id, split, e) for e in (".jsonl", ".conll")]
+                counts |= differing(
+                    jsonl.read(files[0], dataset.types),
+                    conll.read(files[1], dataset.types),
+                    FLATTEN[dataset.nested],
+                )
+            except OpenMedError as error:
+                problems.append(f"{split}: {error}")
         splits[split] = SplitStatistics(**counts)
     repeated = repeated_sentences(sentences)
     edition, breaches = nearest_edition(dataset, splits, repeated)

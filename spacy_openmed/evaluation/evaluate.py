@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ..backbones import file_sha256
+from ..corpora import registry
 from ..corpora.documents import Document
 from ..corpora.folder import corpus_file
 from ..corpora.formats import conll, jsonl
-from ..corpora.registry import dataset as find_dataset
+from ..corpora.statistics import content_hash
 from ..entities import Entity
-from ..labelling import outermost
+from ..labelling import Flatten, outermost
 from .scores import Scores, on_tokens, score
 
 Predict = Callable[[Sequence[str]], list[list[Entity]]]
@@ -28,26 +29,46 @@ def evaluate(predict: Predict, dataset: str, split: str, corpus: Path) -> dict[s
         the same per label.
     RAISES (OpenMedError): Unknown dataset, or no such files.
     """
-    types = find_dataset(dataset).types
+    types = registry.dataset(dataset).types
     raw_file = corpus_file(corpus, dataset, split, ".jsonl")
     conll_file = corpus_file(corpus, dataset, split, ".conll")
+    documents = list(jsonl.read(raw_file, types))
+    edition = registry.edition_with(dataset, split, content_hash(documents))
     return {
         "dataset": dataset,
         "split": split,
+        # None where the registry does not know these very texts and mentions.
+        "edition": edition.id if edition else None,
+        "partial": edition.partial if edition else None,
         "data": {p.name: file_sha256(p) for p in (raw_file, conll_file)},
-        "raw": raw_scores(predict, jsonl.read(raw_file, types)).to_dict(),
+        "raw": raw_scores(predict, documents, registry.flatten(dataset)).to_dict(),
         "conll": conll_scores(predict, conll.read(conll_file, types)).to_dict(),
     }
 
 
-def raw_scores(predict: Predict, documents: Iterable[Document]) -> Scores:
+def evaluate_own(predict: Predict, documents: Sequence[Document], path: Path) -> dict[str, Any]:
+    """Raw scores on the user's own annotations.
+
+    path (Path): Where they are from; only its name is recorded.
+    RETURNS (dict): As ``evaluate``'s, without "conll".
+    """
+    return {
+        "file": path.name,
+        "data": {"raw_sha256": content_hash(documents)},
+        "raw": raw_scores(predict, documents).to_dict(),
+    }
+
+
+def raw_scores(
+    predict: Predict, documents: Iterable[Document], flatten: Flatten = outermost
+) -> Scores:
     """Exact match on the character offsets of raw text: what a user gets.
 
-    Nested annotations are flattened to the outermost first, since BIO cannot say more.
+    flatten (Flatten): Nested annotations are flattened first, since BIO cannot say more.
     """
     documents = list(documents)
     predicted = _in_batches(predict, documents)
-    return score([outermost(d.entities) for d in documents], predicted)
+    return score([flatten(d.entities) for d in documents], predicted)
 
 
 def conll_scores(predict: Predict, documents: Iterable[Document]) -> Scores:

@@ -14,6 +14,7 @@ from huggingface_hub import ModelCardData
 from .. import adapters
 from ..adapters import Adapter
 from ..corpora import registry
+from ..corpora.registry import Edition
 from ..errors import OpenMedError
 from ..tables import markdown
 
@@ -40,10 +41,19 @@ def write_card(folder: Path, results: Sequence[Path]) -> None:
     (folder / adapters.CARD).write_text(text, encoding="utf8")
 
 
+def trained_on(adapter: Adapter) -> Edition | None:
+    """The edition of its dataset that an adapter was trained on, as its record has it."""
+    if adapters.TRAINING not in adapter.card:
+        return None
+    record = json.loads(adapter.card[adapters.TRAINING])
+    return registry.edition_with(adapter.info.dataset, "train", record["data"]["train"])
+
+
 def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     """The text of a card, Markdown with the hub's metadata."""
     info = adapter.info
-    dataset = registry.dataset(info.dataset)
+    dataset = registry.datasets().get(info.dataset)
+    edition = trained_on(adapter)
     metadata = ModelCardData(
         language="en",
         license="apache-2.0",
@@ -55,7 +65,7 @@ def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, A
     optim, lora = record["settings"]["optim"], record["settings"]["lora"]
     runs = record.get("averaged", [record])
     facts = {
-        "Corpus": f"`{info.dataset}` ({dataset.licence})",
+        "Corpus": f"`{dataset.id}` ({dataset.licence})" if dataset else "the user's own",
         "Labels": ", ".join(info.types),
         "Backbone": f"`{info.backbone.id}`, sha256 `{info.backbone.sha256}`",
         "Adapter": f"sha256 `{adapters.content_hash(adapter)}`",
@@ -88,15 +98,15 @@ def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, A
 {metadata.to_yaml().strip()}
 ---
 
-# {info.dataset} on {info.backbone.id}
-
+# {info.dataset or "An adapter"} on {info.backbone.id}
+{f"{chr(10)}**{edition.about}**{chr(10)}" if edition and edition.partial else ""}
 A LoRA adapter and linear head that find {", ".join(info.types)} in English biomedical text. It
 is in PEFT's folder format and belongs to the backbone named below, whose weights are not part
 of it.
 
 ```python
 nlp = spacy.blank("en")
-nlp.add_pipe("openmed_ner", config={{"dataset": "{info.dataset}"}})
+nlp.add_pipe("openmed_ner", config={{{_config(dataset.id if dataset else "")}}})
 ```
 
 ## Figures
@@ -118,6 +128,10 @@ Trained on abstracts of published papers. Text of another kind, clinical notes a
 lower scores. Nested and discontinuous mentions are not found. Not a medical device: no output
 of this model may decide about a patient.
 """
+
+
+def _config(dataset: str) -> str:
+    return f'"dataset": "{dataset}"' if dataset else '"adapter": "FOLDER"'
 
 
 def _f1s(run: dict[str, Any]) -> list[float]:

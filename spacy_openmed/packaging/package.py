@@ -15,6 +15,7 @@ from ..adapters import Adapter
 from ..component import OpenMedNER
 from ..corpora import registry
 from ..errors import OpenMedError
+from .cards import trained_on
 
 
 def build_package(
@@ -88,6 +89,7 @@ def build_pipeline(dataset: str, adapter: Adapter, bundle_backbone: bool = False
 def _meta(dataset: str, adapter: Adapter, bundle_backbone: bool) -> dict[str, Any]:
     known = registry.dataset(dataset)
     backbone = adapter.info.backbone
+    edition = trained_on(adapter)
     requirements = []
     package = backbones.registry().get(backbone.id, {}).get("python_package")
     if package and not bundle_backbone:
@@ -99,6 +101,7 @@ def _meta(dataset: str, adapter: Adapter, bundle_backbone: bool) -> dict[str, An
         "description": (
             f"Biomedical named entities ({', '.join(adapter.info.types)}): LoRA adapter for "
             f"the corpus '{dataset}' on the backbone '{backbone.id}'."
+            + (f" {edition.about}" if edition and edition.partial else "")
         ),
         "author": "spacy-openmed",
         "license": "Apache-2.0",

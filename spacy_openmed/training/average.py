@@ -17,13 +17,13 @@ import torch
 
 from .. import adapters, backbones
 from ..adapters import Adapter
+from ..corpora import registry
 from ..corpora.documents import Document
 from ..corpora.statistics import content_hash
 from ..decoding import decode
 from ..errors import OpenMedError
 from ..evaluation.scores import score
 from ..inference import shared_backbone
-from ..labelling import outermost
 from ..predictor import Predictor
 
 # The mean of two networks is less sure of "O" than either, and finds too much: what is added
@@ -59,7 +59,8 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
     )
     backbone = shared_backbone(backbones.find(first.info.backbone))
     texts = [document.text for document in dev]
-    gold = [outermost(document.entities) for document in dev]
+    flatten = registry.flatten(first.info.dataset)
+    gold = [flatten(document.entities) for document in dev]
     encodings, logits = Predictor(mean, backbone).tag(texts)
     tried = {}
     for bias in OUTSIDE_BIASES:

@@ -27,6 +27,7 @@ from ..decoding import bio_labels
 from ..errors import OpenMedError
 from ..evaluation.evaluate import raw_scores
 from ..inference import Forward, shared_backbone
+from ..labelling import Flatten
 from ..low_rank import LORA_WEIGHTS
 from ..network import TokenTagger, tagging_loss
 from ..predictor import Predictor
@@ -47,8 +48,10 @@ class FinetuneTrainer(TrainableOnlyTrainer):
         sampler: BatchSampler,
         label_smoothing: float,
         predictor: Predictor,
+        flatten: Flatten,
         **kwargs: Any,
     ) -> None:
+        self.flatten = flatten
         self.sampler = sampler
         self.smoothing = label_smoothing
         self.predictor = predictor
@@ -74,7 +77,7 @@ class FinetuneTrainer(TrainableOnlyTrainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Entity F1 on the raw text of dev, with the decoding of run time."""
         self.model.eval()
-        micro = raw_scores(self.predictor, self.eval_dataset).micro
+        micro = raw_scores(self.predictor, self.eval_dataset, self.flatten).micro
         metrics = {
             "eval_f1": 100 * micro.f1,
             "eval_precision": 100 * micro.precision,
@@ -129,6 +132,7 @@ def finetune(
     info = AdapterInfo(dataset, tuple(types), ref, settings.window, settings.overlap)
     model = build(folder, settings, len(info.labels), init_adapter)
     label_ids = {label: i for i, label in enumerate(bio_labels(types))}
+    flatten = registry.flatten(dataset)
     data = samples(
         train,
         tokens.tokenizer,
@@ -137,6 +141,7 @@ def finetune(
         settings.window,
         settings.overlap,
         settings.sentences,
+        flatten,
     )
     arguments = training_arguments(
         settings.optim,
@@ -165,6 +170,7 @@ def finetune(
         predictor=Predictor(
             network.to_adapter(model, info), tokens, network_forward(model, arguments)
         ),
+        flatten=flatten,
     )
     result = trainer.train(resume_from_checkpoint=str(found) if found else None)
     # float16 halves the adapter; every figure is measured on the rounded weights.
@@ -188,7 +194,7 @@ def finetune(
         "steps": result.global_step,
         "seconds": round(time.time() - begun, 1),
         "resumed": found is not None,
-        "dev": raw_scores(Predictor(rounded, tokens), dev).to_dict(),
+        "dev": raw_scores(Predictor(rounded, tokens), dev, flatten).to_dict(),
     }
     card = {adapters.TRAINING: json.dumps(record, indent=2) + "\n"}
     adapters.write(replace(rounded, card=card), output / "adapter")

@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 
 from ..corpora.documents import Document
 from ..entities import Entity
-from ..labelling import IGNORED, label_wordpieces, outermost
+from ..labelling import IGNORED, Flatten, label_wordpieces, outermost
 from ..windows import SpecialTokens, cut, encode_batch, owned
 
 Sample = dict[str, NDArray[np.int64]]
@@ -28,16 +28,18 @@ def samples(
     window: int,
     overlap: int,
     sentences: bool,
+    flatten: Flatten = outermost,
 ) -> list[Sample]:
     """Make training windows with the encode and cut of inference.
 
     sentences (bool): Add the sentences of each document as samples of their own.
+    flatten (Flatten): What is done about nested entities.
     RETURNS (list[dict]): "input_ids" and "labels", int64[length] each, special tokens
         included and labelled -100.
     """
     pieces: list[tuple[str, list[Entity]]] = []
     for document in documents:
-        flat = outermost(document.entities)
+        flat = flatten(document.entities)
         pieces.append((document.text, flat))
         if sentences:
             parts = list(split_sentences(document.text, flat))

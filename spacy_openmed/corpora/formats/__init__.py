@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import OpenMedError
+from ..detokenise import on_written_text
 from ..documents import Document
 from ..problems import OnError, stop
 
@@ -19,7 +20,8 @@ class Format:
     """A file format.
 
     name (str): As users name it.
-    suffixes (tuple[str, ...]): File names that end so are of this format; "" is a folder.
+    suffixes (tuple[str, ...]): File names that end so are of this format; none if it is a
+        folder only.
     carries (frozenset[str]): What survives writing and reading: "text" (the very characters,
         so that offsets stay), "nested" (entities inside or across others), "concepts",
         "passages", "tokens", "sentences".
@@ -44,10 +46,23 @@ FORMATS = {
         _format("pubtator", ".pubtator .pubtator.txt", "text nested concepts passages", "PubTator"),
         _format("bioc", ".xml .json", "text nested concepts passages", "BioC XML or JSON"),
         _format("brat", "", "text nested concepts", "folder of .txt and .ann files"),
-        _format("docbin", ".spacy", "text nested concepts tokens sentences", "spaCy's DocBin"),
-        _format("rows", ".parquet", "tokens", "Hugging Face datasets: tokens and ner_tags"),
+        _format(
+            "docbin",
+            ".spacy",
+            "text nested concepts passages tokens sentences",
+            "spaCy's .spacy file, or folder of them",
+        ),
+        _format("rows", ".parquet .arrow", "tokens", "Hugging Face datasets: tokens and ner_tags"),
     )
 }
+
+# What lies in the folders of a format.
+_INSIDE = (
+    ("brat", "*.ann"),
+    ("docbin", "*.spacy"),
+    ("rows", "state.json"),
+    ("rows", "*.parquet"),
+)
 
 
 def guess(path: Path) -> Format:
@@ -56,7 +71,7 @@ def guess(path: Path) -> Format:
     RAISES (OpenMedError): No format has such names.
     """
     if path.is_dir():
-        for name, pattern in (("brat", "*.ann"), ("docbin", "*.spacy"), ("rows", "state.json")):
+        for name, pattern in _INSIDE:
             if any(path.rglob(pattern)):
                 return FORMATS[name]
     for candidate in FORMATS.values():
@@ -83,6 +98,7 @@ def read(
     types: Mapping[str, str] | None = None,
     on_error: OnError = stop,
     name: str | None = None,
+    detokenised: bool = False,
 ) -> Iterator[Document]:
     """Read a file of any format.
 
@@ -90,12 +106,15 @@ def read(
     types (Mapping[str, str] | None): Corpus types to user-facing labels; None keeps them.
     on_error (OnError): Called with what is wrong with a document, which is then left out.
     name (str | None): The format, if the file's name does not tell.
+    detokenised (bool): Where there are tokens only, make a text of them as people write it
+        (see ``detokenise``) instead of with a blank between any two.
     YIELDS (Document): One at a time.
     RAISES (OpenMedError): Names file, line and reason.
     """
     chosen = guess(path) if name is None else find(name)
     module = importlib.import_module(f".{chosen.name}", __name__)
-    yield from module.read(path, types, on_error)
+    documents = module.read(path, types, on_error)
+    yield from map(on_written_text, documents) if detokenised else documents
 
 
 def write(documents: Iterable[Document], path: Path, name: str | None = None) -> None:

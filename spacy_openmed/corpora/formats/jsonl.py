@@ -1,6 +1,11 @@
 """JSONL with character offsets: {"id", "text", "entities": [[start, end, label(, concept)], …]}.
 
 Passages, where a document has them, are a further key "passages": [[start, end, name], …].
+
+What annotation tools export is read, too. The entities may be called "spans" (Prodigy), "label"
+or "labels" (doccano), and each may be an object with "start" and "end" (or "start_offset" and
+"end_offset"), "label" and, if it has one, "kb_id". Rows whose "answer" (Prodigy's) is not
+"accept" are left out.
 """
 
 import json
@@ -13,7 +18,10 @@ from ...errors import OpenMedError
 from ...files import atomic_file
 from ..documents import Document, check_span, user_label
 from ..problems import OnError, stop
+from .ids import UniqueIds
 from .lines import numbered_lines
+
+_ENTITIES = ("entities", "spans", "label", "labels")
 
 
 def read(
@@ -27,20 +35,29 @@ def read(
     YIELDS (Document): Entities may be nested.
     RAISES (OpenMedError): Names file and line of what is not as it should be.
     """
-    for where, line in numbered_lines(path):
+    ids = UniqueIds("line")
+    for number, (where, line) in enumerate(numbered_lines(path), 1):
         if line.strip():
             try:
                 document = _document(line, types, where)
+                if document is not None:
+                    ids.check(document.id, number, where)
             except OpenMedError as error:
                 on_error(error)
             else:
-                yield document
+                if document is not None:
+                    yield document
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
-    """Write documents one at a time; the file appears when all are written."""
+    """Write documents one at a time; the file appears when all are written.
+
+    RAISES (OpenMedError): An id comes twice.
+    """
+    ids = UniqueIds("document")
     with atomic_file(path) as part, part.open("w", encoding="utf8") as file:
-        for document in documents:
+        for number, document in enumerate(documents, 1):
+            ids.check(document.id, number, f"document {number}")
             file.write(_line(document) + "\n")
 
 
@@ -60,22 +77,36 @@ def _line(document: Document) -> str:
     return line
 
 
-def _document(line: str, types: Mapping[str, str] | None, where: str) -> Document:
+def _document(line: str, types: Mapping[str, str] | None, where: str) -> Document | None:
     try:
         row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise OpenMedError(f"{where}: not an object in JSON: {error}") from error
+    return from_row(row, types, where)
+
+
+def from_row(row: Any, types: Mapping[str, str] | None, where: str) -> Document | None:
+    """A document from one object.
+
+    row (Any): As the module's first lines say.
+    types (Mapping[str, str] | None): Corpus types to user-facing labels.
+    where (str): File and line, for the message.
+    RETURNS (Document | None): None if an annotator rejected or ignored the text.
+    RAISES (OpenMedError): Not as it should be.
+    """
+    try:
+        if row.get("answer", "accept") != "accept":
+            return None
         text = row["text"]
         if not isinstance(text, str):
             raise TypeError(f"text is {text!r}")
         entities = []
         concepts = {}
-        for item in row.get("entities", []):
-            if len(item) < 3:
-                raise TypeError(f"entity is {item!r}")
-            start, end = check_span(item[0], item[1], text, where)
-            entity = Entity(start, end, user_label(str(item[2]), types, where))
+        for item in next((row[key] for key in _ENTITIES if key in row), []):
+            entity, concept = _entity(item, text, types, where)
             entities.append(entity)
-            if len(item) > 3 and item[3]:
-                concepts[entity[:3]] = str(item[3])
+            if concept:
+                concepts[entity[:3]] = str(concept)
         passages = [(int(a), int(b), str(name)) for a, b, name in row.get("passages", [])]
         identifier = row.get("id")
         return Document(
@@ -85,9 +116,28 @@ def _document(line: str, types: Mapping[str, str] | None, where: str) -> Documen
             concepts=concepts,
             passages=passages,
         )
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, OpenMedError):
             raise
         raise OpenMedError(
             f"{where}: not an object with text and entities [[start, end, label], …]: {error!r}"
         ) from error
+
+
+def _entity(
+    item: Any, text: str, types: Mapping[str, str] | None, where: str
+) -> tuple[Entity, object]:
+    """RETURNS (tuple[Entity, object]): The entity and its concept, if it has one."""
+    if isinstance(item, Mapping):
+        kind = "" if "start" in item else "_offset"
+        start, end, label = item[f"start{kind}"], item[f"end{kind}"], item["label"]
+        concept = item.get("kb_id")
+    elif isinstance(item, list | tuple):
+        start, end, label, *more = item
+        concept = more[0] if more else None
+    else:
+        raise TypeError(f"entity is {item!r}")
+    start, end = check_span(start, end, text, where)
+    if not isinstance(label, str) or not label:
+        raise TypeError(f"label of entity {start} to {end} is {label!r}")
+    return Entity(start, end, user_label(label, types, where)), concept

@@ -1,0 +1,92 @@
+"""Does every mention of every corpus survive being written and read again, in every format?
+
+    python benchmarks/round_trips.py --corpus CORPORA --json benchmarks/results/round-trips.json
+
+Raw documents go through the formats that keep a text, documents of tokens through those that
+keep tokens. A document that a format cannot hold is refused by its writer, and counted.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from common import report
+from tqdm import tqdm
+
+from spacy_openmed.corpora import formats, registry
+from spacy_openmed.corpora.documents import Document
+from spacy_openmed.corpora.folder import SPLITS, corpus_file, installed
+from spacy_openmed.corpora.formats import conll, jsonl
+from spacy_openmed.errors import OpenMedError
+
+RAW = {
+    "jsonl": "a.jsonl",
+    "pubtator": "a.pubtator",
+    "bioc (XML)": "a.xml",
+    "bioc (JSON)": "a.json",
+    "brat": "brat",
+    "docbin": "a.spacy",
+}
+TOKENS = {"conll": "a.conll", "rows": "a.parquet"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rows = []
+    names = [name for name in registry.datasets() if installed(arguments.corpus, name)]
+    for name in tqdm(names):
+        for kind, files in ((jsonl, RAW), (conll, TOKENS)):
+            documents = [
+                document
+                for split in SPLITS
+                for document in kind.read(corpus_file(arguments.corpus, name, split, suffix(kind)))
+            ]
+            for format_name, file in files.items():
+                rows.append({"dataset": name, "format": format_name, **measure(documents, file)})
+    report(rows, arguments.json)
+
+
+def suffix(kind: object) -> str:
+    return ".jsonl" if kind is jsonl else ".conll"
+
+
+def measure(documents: Iterable[Document], file: str) -> dict[str, int]:
+    """Counts of one corpus in one format."""
+    counts = {"documents": 0, "refused": 0, "mentions": 0, "lost": 0, "moved_or_new": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / file
+        name = "brat" if file == "brat" else None
+        # One at a time where a file holds one refused document, all together otherwise.
+        kept = []
+        for document in documents:
+            counts["documents"] += 1
+            try:
+                formats.write([document], path, name)
+            except OpenMedError:
+                counts["refused"] += 1
+                continue
+            kept.append(document)
+        formats.write(kept, path, name)
+        found = {d.id: d for d in formats.read(path, name=name)} if unique(kept) else None
+        again = list(formats.read(path, name=name)) if found is None else None
+        for index, document in enumerate(kept):
+            one = again[index] if again is not None else found[document.id]
+            wanted = {(document.text[e.start : e.end], *e[:3]) for e in document.entities}
+            got = {(one.text[e.start : e.end], *e[:3]) for e in one.entities}
+            counts["mentions"] += len(wanted)
+            counts["lost"] += len(wanted - got)
+            counts["moved_or_new"] += len(got - wanted)
+    return counts
+
+
+def unique(documents: list[Document]) -> bool:
+    """Whether ids tell the documents apart; brat returns them in the order of file names."""
+    return len({d.id for d in documents}) == len(documents)
+
+
+if __name__ == "__main__":
+    main()
