@@ -119,7 +119,7 @@ def _prepared(dataset: Dataset, folder: Path, on_error: OnError) -> dict[str, Sp
         tokens = folder / f"{name}.conll"
         return Split(
             raw=jsonl.read(corpus_file(folder, dataset.id, name, ".jsonl"), types, on_error),
-            tokenised=conll.read(tokens, types, on_error) if tokens.is_file() else None,
+            tokenised=conll.read(tokens, types, on_error, "BIO2") if tokens.is_file() else None,
         )
 
     return {name: split(name) for name in SPLITS}

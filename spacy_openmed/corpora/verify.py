@@ -126,7 +126,7 @@ def verify_dataset(folder: Path, dataset: Dataset) -> tuple[Found, dict[str, NDA
             tagged = ConllStatistics()
             path = corpus_file(folder, dataset.id, split, ".conll")
             sentences[split] = Sentences()
-            for document in tagged.count(conll.read(path, dataset.types)):
+            for document in tagged.count(conll.read(path, dataset.types, scheme="BIO2")):
                 sentences[split].add(document)
             counts |= tagged.to_dict()
         except OpenMedError as error:
@@ -136,7 +136,7 @@ def verify_dataset(folder: Path, dataset: Dataset) -> tuple[Found, dict[str, NDA
                 files = [corpus_file(folder, dataset.id, split, e) for e in (".jsonl", ".conll")]
                 counts |= differing(
                     jsonl.read(files[0], dataset.types),
-                    conll.read(files[1], dataset.types),
+                    conll.read(files[1], dataset.types, scheme="BIO2"),
                     FLATTEN[dataset.nested],
                 )
             except OpenMedError as error:

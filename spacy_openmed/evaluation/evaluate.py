@@ -42,7 +42,7 @@ def evaluate(predict: Predict, dataset: str, split: str, corpus: Path) -> dict[s
         "partial": edition.partial if edition else None,
         "data": {p.name: file_sha256(p) for p in (raw_file, conll_file)},
         "raw": raw_scores(predict, documents, registry.flatten(dataset)).to_dict(),
-        "conll": conll_scores(predict, conll.read(conll_file, types)).to_dict(),
+        "conll": conll_scores(predict, conll.read(conll_file, types, scheme="BIO2")).to_dict(),
     }
 
 

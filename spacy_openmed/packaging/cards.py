@@ -142,13 +142,14 @@ def results_table(results: Sequence[dict[str, Any]]) -> str:
     """Markdown table of the JSON that ``spacy openmed evaluate`` writes."""
     rows = [
         [
-            f"`{result['dataset']}`",
-            result["split"],
+            f"`{result.get('dataset') or result['file']}`",
+            result.get("split", ""),
             kind,
             *(f"{result[kind][key]:.2f}" for key in ("precision", "recall", "f1")),
             result[kind]["tp"] + result[kind]["fn"],
         ]
         for result in results
         for kind in ("raw", "conll")
+        if kind in result
     ]
     return markdown(["dataset", "split", "scored on", "P", "R", "F1", "mentions"], rows)

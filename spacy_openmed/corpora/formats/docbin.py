@@ -1,8 +1,8 @@
 """spaCy's DocBin: a .spacy file, or a folder of them (shards), as ``spacy train`` takes both.
 
 ``doc.ents`` has the outermost mentions (or others, see ``write``), ``doc.spans["openmed"]`` has
-all of them, nested ones too; ``kb_id_`` is the concept. ``doc.user_data`` has "id" and "passages", in plain types, so
-that reading them needs no package but spaCy.
+all of them, nested ones too; ``kb_id_`` is the concept. ``doc.user_data`` has "id" and
+"passages", in plain types, so that reading them needs no package but spaCy.
 """
 
 import math
