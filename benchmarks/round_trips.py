@@ -1,6 +1,6 @@
 """Does every mention of every corpus survive being written and read again, in every format?
 
-    python benchmarks/round_trips.py --corpus CORPORA --json benchmarks/results/round-trips.json
+    python benchmarks/round_trips.py CORPORA --json benchmarks/results/round_trips.json
 
 Raw documents go through the formats that keep a text, documents of tokens through those that
 keep tokens. A document that a format cannot hold is refused by its writer, and counted.
@@ -33,7 +33,7 @@ TOKENS = {"conll": "a.conll", "rows": "a.parquet"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("corpus", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows = []

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from itertools import islice, pairwise
 from pathlib import Path
 
+from spacy_openmed.corpora.bio import encode
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.folder import SPLITS
 from spacy_openmed.corpora.formats import conll, jsonl
 from spacy_openmed.entities import Entity
-from spacy_openmed.evaluation.scores import on_tokens, to_bio
+from spacy_openmed.evaluation.scores import on_tokens
 from spacy_openmed.labelling import outermost
 
 Corpus = dict[str, list[Document]]
@@ -84,7 +85,7 @@ def token_lines(
     for document in documents:
         if docstart:
             lines += ["-DOCSTART-\tO", ""]
-        bio = to_bio(on_tokens(document.entities, document.tokens), len(document.tokens))
+        bio = encode(on_tokens(document.entities, document.tokens), len(document.tokens))
         for first, stop in document.sentences:
             for (start, end), tag in zip(document.tokens[first:stop], bio[first:stop], strict=True):
                 kind = tag[2:] if tags is None else tags.get(tag[2:], tag[2:])

@@ -65,6 +65,13 @@ def test_tokens_stay_with_one_blank_at_most_between_them(tokens: list[str]) -> N
         assert text[end:start] == "" or (text[end:start] == " " and 0 < number < len(tokens))
 
 
+@pytest.mark.parametrize("tokens", [["2", ","], ["'", "a", "b"], ["benzo", "["]])
+def test_time_does_not_explode_on_long_lists(tokens: list[str]) -> None:
+    """As it does where a rule looks at all the rest of a sentence."""
+    text, spans = detokenise(tokens * 30_000)
+    assert [text[a:b] for a, b in spans] == tokens * 30_000
+
+
 # Documents
 
 

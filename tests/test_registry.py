@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import srsly
 
-from spacy_openmed.corpora import registry
+from spacy_openmed.corpora import formats, registry
 from spacy_openmed.corpora.folder import SPLITS
 from spacy_openmed.corpora.table3 import table
 from spacy_openmed.errors import OpenMedError
@@ -108,3 +108,9 @@ def test_project_downloads_what_the_registry_names() -> None:
                 urls -= here
         assert len(urls) == sum(bool(source.url) for source in dataset.sources), dataset.id
     assert not found
+
+
+def test_tables_in_the_readme_are_what_the_commands_print() -> None:
+    readme = (Path(registry.__file__).parent / "README.md").read_text(encoding="utf8")
+    assert table() in readme
+    assert formats.table() in readme

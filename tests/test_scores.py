@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spacy_openmed.corpora.bio import encode
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.registry import datasets
 from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation.evaluate import conll_scores, evaluate, raw_scores
-from spacy_openmed.evaluation.scores import Span, on_tokens, score, to_bio
+from spacy_openmed.evaluation.scores import Span, on_tokens, score
 
 LABELS = ["GENE", "DISEASE", "CELL_LINE"]
 
@@ -51,7 +52,7 @@ def test_scores_equal_seqevals_strict_ones(
     from seqeval.scheme import IOB2
 
     lengths, gold, predicted = case
-    tags = [[to_bio(s, n) for s, n in zip(x, lengths, strict=True)] for x in (gold, predicted)]
+    tags = [[encode(s, n) for s, n in zip(x, lengths, strict=True)] for x in (gold, predicted)]
     ours = score(gold, predicted)
     if not any(gold) and not any(predicted):
         assert ours.micro.f1 == 0.0
@@ -162,17 +163,6 @@ def test_spans_to_tokens_and_back(case: tuple[int, list[Span]]) -> None:
     tokens = [(4 * i, 4 * i + 3) for i in range(length)]
     entities = [Entity(tokens[a][0], tokens[b - 1][1], label) for a, b, label in spans]
     assert on_tokens(entities, tokens) == spans
-
-
-def test_tags_of_spans() -> None:
-    assert to_bio([(0, 1, "A"), (1, 3, "A"), (4, 5, "B")], 6) == [
-        "B-A",
-        "B-A",
-        "I-A",
-        "O",
-        "B-B",
-        "O",
-    ]
 
 
 # Scoring a predictor

@@ -87,6 +87,14 @@ def table3() -> None:
 
 
 @corpora.command()
+def formats() -> None:
+    """Print a Markdown table of the formats that can be read and written."""
+    from ..corpora.formats import table
+
+    typer.echo(table())
+
+
+@corpora.command()
 def verify(
     folder: Path | None = typer.Argument(
         None, help="Folder with the corpora [OPENMED_CORPORA or assets/corpora]"
@@ -213,14 +221,14 @@ def convert(
     keep_going: bool = typer.Option(False, help="Leave out documents that cannot be read"),
 ) -> None:
     """Read annotations in one format and write them in another."""
-    from ..corpora import formats
+    from ..corpora.formats import read, write
     from ..corpora.problems import Skipped, stop
 
     if target.exists():
         raise OpenMedError(f"{target} exists. Remove it or choose another name.")
     skipped = Skipped()
-    documents = formats.read(source, on_error=skipped if keep_going else stop, name=source_format)
-    formats.write(documents, target, target_format)
+    documents = read(source, on_error=skipped if keep_going else stop, name=source_format)
+    write(documents, target, target_format)
     for message in skipped.messages:
         typer.secho(message, fg="yellow", err=True)
     typer.echo(f"{target}" + (f"; left out: {skipped.count}" if keep_going else ""))

@@ -43,7 +43,8 @@ def _part(pattern: str) -> _Rule:
     return _rule(pattern, True)
 
 
-# In the comments what the tokens are, with "_" for the blanks that a rule is about.
+# In the comments what the tokens are, with "_" for the blanks that a rule is about. How far a
+# rule looks is bounded, or long lists of numbers or quotation marks would take forever.
 _RULES = (
     # cells_, | 5_% | (_IL-2_) | ``_early_''
     _join(r" (?=(?:[.,;:?!)\]}%®™*]|'')»)"),
@@ -65,14 +66,14 @@ _RULES = (
     # of 1 ,_500 | 2 ,_000
     _join(r"(?<=«(?:\p{Ll}+|[=:]) \d{1,3} ,) (?=\d{3}»)|(?<=«\d{1,3} ,) (?=000»)"),
     # 2 ,_4 ,_6 - trichlorophenol
-    _join(r"(?<=\d ,) (?=(?:\d{1,2} , )*\d{1,2} - \p{L})"),
+    _join(r"(?<=\d ,) (?=(?:\d{1,2} , ){0,9}\d{1,2} - \p{L})"),
     # i ._e . | U ._S .
     _join(r"(?<=«\p{Ll} \.) (?=\p{Ll} \.)|(?<=«\p{Lu} \.) (?=\p{Lu} \.)"),
     # patients_' | Crohn '_s | a_'_good_' one | a "_good_" one
     _join(r" (?='»)|(?<=\p{L} ') (?=s»)"),
-    _join(r"«'( )(?!s »)[^'\s][^']*[^'\ss]( )'»"),
-    _part(r"(?<=«\p{Ll}*[^\P{Ll}s])( )' (?!s»)\w[^']* '"),
-    _join(r"«\"( )[^\"]*( )\"»"),
+    _join(r"«'( )(?!s »)[^'\s][^']{0,300}[^'\ss]( )'»"),
+    _part(r"(?<=«\p{Ll}*[^\P{Ll}s])( )' (?!s»)\w[^']{0,300} '"),
+    _join(r"«\"( )[^\"]{0,300}( )\"»"),
     # CD4_+ cells | Ca_+ | Ca ( 2_+ ) | +_/_+ | to +_5
     _join(r"(?<=«(?:\p{Lu}\w*\d|Na|K|Ca|Mg|H|Li)) (?=\+»)|(?<=\d) (?=\+ \))"),
     _join(r"(?<=«[(/+-]) (?=\+»)|(?<=«\+) (?=[-/+]»)|(?<=\p{Ll} \+) (?=\d)"),
@@ -89,7 +90,7 @@ _RULES = (
     _join(r"(?<=\w \( (?:\d{1,2}|\p{L}|I+) \)) (?=\p{Lu}\p{Ll}?\d*»)"),
     _join(r"(?<=(?:yl|oxy|oxo|amino|nitro|chloro|fluoro|thio) \)) (?=\p{Ll}{3,})"),
     _join(r"(?<=(?:[Pp]oly|bis|tris|di|tri)) (?=\()"),
-    _join(r"«\p{Ll}+o( )\[ [^\[\]]* \]( )\p{L}"),
+    _join(r"«\p{Ll}+o( )\[ [^\[\]]{0,80} \]( )\p{L}"),
     # ( 14 )_C | [ 3H ]_thymidine
     _join(
         r"(?<=«[(\[] \d{1,3} [)\]]) (?=\p{Lu}»)"

@@ -231,7 +231,7 @@ def _compare(ours: list[str], theirs: list[str]) -> tuple[list[_Span], list[_Cha
 
 def _spelling(text: str) -> tuple[list[str], list[int]]:
     """Words as ASCII writes them, and the place in the text of each of their characters."""
-    spelled = [_ascii(character) for character in text]
+    spelled = [ascii_spelling(character) for character in text]
     sources = [i for i, s in enumerate(spelled) for _ in s]
     words = []
     kept: list[int] = []
@@ -256,13 +256,15 @@ def _plain_token(token: str) -> str:
 
 
 @cache
-def _ascii(character: str) -> str:
+def ascii_spelling(character: str) -> str:
     """How a converter to ASCII writes a character; as it is, if there is no usual way."""
     if character in _ASCII:
         return _ASCII[character]
     greek = _GREEK.fullmatch(unicodedata.name(character, ""))
     if greek:
-        return greek[2].lower() if greek[1] == "SMALL" else greek[2].capitalize()
+        # Unicode's own spelling is "LAMDA".
+        name = greek[2].replace("LAMDA", "LAMBDA")
+        return name.lower() if greek[1] == "SMALL" else name.capitalize()
     category = unicodedata.category(character)
     if category == "Pd":
         return "-"

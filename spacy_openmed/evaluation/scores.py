@@ -108,12 +108,3 @@ def on_tokens(entities: Sequence[Entity], tokens: Sequence[tuple[int, int]]) -> 
         if first < position:
             spans.append((first, position, entity.label))
     return spans
-
-
-def to_bio(spans: Sequence[Span], length: int) -> list[str]:
-    """Token ranges as one BIO2 tag a token."""
-    tags = ["O"] * length
-    for first, stop, label in spans:
-        tags[first] = f"B-{label}"
-        tags[first + 1 : stop] = [f"I-{label}"] * (stop - first - 1)
-    return tags

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import OpenMedError
+from ...tables import markdown
 from ..detokenise import on_written_text
 from ..documents import Document
 from ..problems import OnError, stop
@@ -45,7 +46,7 @@ FORMATS = {
         _format("conll", ".conll .tsv .iob .bio", "tokens sentences", "a token and its tag a line"),
         _format("pubtator", ".pubtator .pubtator.txt", "text nested concepts passages", "PubTator"),
         _format("bioc", ".xml .json", "text nested concepts passages", "BioC XML or JSON"),
-        _format("brat", "", "text nested concepts", "folder of .txt and .ann files"),
+        _format("brat", ".ann .a1", "text nested concepts", "brat folder of .txt and .ann files"),
         _format(
             "docbin",
             ".spacy",
@@ -56,9 +57,21 @@ FORMATS = {
     )
 }
 
+
+def table() -> str:
+    """All formats as a Markdown table."""
+    head = ["format", "names", "what it is", "carries"]
+    rows = [
+        [f.name, " ".join(f.suffixes) or "a folder", f.about, ", ".join(sorted(f.carries))]
+        for f in FORMATS.values()
+    ]
+    return markdown(head, rows)
+
+
 # What lies in the folders of a format.
 _INSIDE = (
     ("brat", "*.ann"),
+    ("brat", "*.a1"),
     ("docbin", "*.spacy"),
     ("rows", "state.json"),
     ("rows", "*.parquet"),

@@ -18,7 +18,7 @@ from ...errors import OpenMedError
 from ..documents import Document
 from ..formats.lines import numbered_lines
 from ..problems import OnError, stop
-from ..token_offsets import _ascii
+from ..token_offsets import ascii_spelling
 
 # So many characters of a key tell the beginning of a document from other sentences.
 _HEAD = 24
@@ -33,7 +33,7 @@ def key(text: str) -> str:
     Lower-case, with Greek letters and the like spelled out. Equal for a text and its tokens,
     whatever either does with blanks, quotes and dashes.
     """
-    spelled = text if text.isascii() else "".join(map(_ascii, text))
+    spelled = text if text.isascii() else "".join(map(ascii_spelling, text))
     return _NO_KEY.sub("", spelled.lower())
 
 
