@@ -19,7 +19,7 @@ from ..documents import Document, check_span, user_label
 from ..problems import OnError, stop
 from .ids import UniqueIds
 from .lines import check_text
-from .pubtator import NO_CONCEPT, add_concept, check_mention
+from .mentions import NO_CONCEPT, add_concept, check_mention
 
 if TYPE_CHECKING:
     from bioc import (

@@ -17,7 +17,7 @@ from ...files import atomic_folder
 from ..documents import Document, check_span, user_label
 from ..problems import OnError, stop
 from .lines import check_text, numbered_lines
-from .pubtator import ONE_BLANK, add_concept, check_mention
+from .mentions import ONE_BLANK, add_concept, check_mention
 
 _MENTION = re.compile(
     r"(T[^\t]*)\t(\S+) ([0-9]{1,18} [0-9]{1,18}(?:;[0-9]{1,18} [0-9]{1,18})*) *\t(.*)", re.DOTALL
