@@ -8,7 +8,6 @@ keep tokens. A document that a format cannot hold is refused by its writer, and 
 
 import argparse
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from common import report
@@ -54,27 +53,25 @@ def suffix(kind: object) -> str:
     return ".jsonl" if kind is jsonl else ".conll"
 
 
-def measure(documents: Iterable[Document], file: str) -> dict[str, int]:
+def measure(documents: list[Document], file: str) -> dict[str, int]:
     """Counts of one corpus in one format."""
-    counts = {"documents": 0, "refused": 0, "mentions": 0, "lost": 0, "moved_or_new": 0}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file
         name = "brat" if file == "brat" else None
-        # One at a time where a file holds one refused document, all together otherwise.
-        kept = []
-        for document in documents:
-            counts["documents"] += 1
-            try:
-                formats.write([document], path, name)
-            except OpenMedError:
-                counts["refused"] += 1
-                continue
-            kept.append(document)
+        kept = holdable(documents, path, name)
         formats.write(kept, path, name)
-        found = {d.id: d for d in formats.read(path, name=name)} if unique(kept) else None
-        again = list(formats.read(path, name=name)) if found is None else None
+        # brat returns documents in the order of file names.
+        found = list(formats.read(path, name=name))
+        by_id = {d.id: d for d in found} if unique(kept) else None
+        counts = {
+            "documents": len(documents),
+            "refused": len(documents) - len(kept),
+            "mentions": 0,
+            "lost": 0,
+            "moved_or_new": 0,
+        }
         for index, document in enumerate(kept):
-            one = again[index] if again is not None else found[document.id]
+            one = by_id[document.id] if by_id is not None else found[index]
             wanted = {(document.text[e.start : e.end], *e[:3]) for e in document.entities}
             got = {(one.text[e.start : e.end], *e[:3]) for e in one.entities}
             counts["mentions"] += len(wanted)
@@ -83,8 +80,24 @@ def measure(documents: Iterable[Document], file: str) -> dict[str, int]:
     return counts
 
 
+def holdable(documents: list[Document], path: Path, name: str | None) -> list[Document]:
+    """Those that a format can hold."""
+    try:
+        formats.write(documents, path, name)
+        return documents
+    except OpenMedError:
+        kept = []
+    for document in documents:
+        try:
+            formats.write([document], path, name)
+        except OpenMedError:
+            continue
+        kept.append(document)
+    return kept
+
+
 def unique(documents: list[Document]) -> bool:
-    """Whether ids tell the documents apart; brat returns them in the order of file names."""
+    """Whether ids tell the documents apart."""
     return len({d.id for d in documents}) == len(documents)
 
 

@@ -16,12 +16,15 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
     target (Path): The file to make or to replace; its folder is made.
     YIELDS (Path): An empty file to write to.
-    RAISES (OpenMedError): The target is a folder.
+    RAISES (OpenMedError): The target is a folder, or cannot be written.
     """
     if target.is_dir():
         raise OpenMedError(f"{target} is a folder. Give the name of a file.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
     os.close(handle)
     part = Path(name)
     try:
@@ -37,11 +40,18 @@ def atomic_file(target: Path) -> Iterator[Path]:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Write a folder beside its target, and put it in place only if nothing failed.
 
-    target (Path): The folder to make or to replace.
+    target (Path): The folder to make or to replace; of a link, what it leads to.
     YIELDS (Path): An empty folder to write into.
+    RAISES (OpenMedError): The target is a file, or cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    target = target.resolve()
+    if target.exists() and not target.is_dir():
+        raise OpenMedError(f"{target} is a file. Give the name of a folder.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise _unwritable(target, error) from error
     try:
         part.chmod(0o755)
         yield part
@@ -59,3 +69,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     finally:
         if part.exists():
             shutil.rmtree(part)
+
+
+def _unwritable(target: Path, error: OSError) -> OpenMedError:
+    return OpenMedError(f"{target} cannot be written ({error.strerror}). Choose another place.")

@@ -1,5 +1,6 @@
 """Annotated entities to wordpiece labels: the inverse of decoding, for training."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -31,11 +32,13 @@ def innermost(entities: Iterable[Entity]) -> list[Entity]:
 
 
 def _disjoint(by_preference: Sequence[Entity]) -> list[Entity]:
-    kept: list[Entity] = []
+    kept: list[Entity] = []  # in text order
     for entity in by_preference:
-        if all(entity.end <= other.start or other.end <= entity.start for other in kept):
-            kept.append(entity)
-    return sorted(kept)
+        place = bisect_left(kept, entity.start, key=lambda other: other.start)
+        before_ends = place == 0 or kept[place - 1].end <= entity.start
+        if before_ends and (place == len(kept) or entity.end <= kept[place].start):
+            kept.insert(place, entity)
+    return kept
 
 
 # What may be done about nested entities, by the name that the registry of corpora uses.

@@ -29,7 +29,7 @@ from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.folder import SPLITS
 from spacy_openmed.corpora.formats import conll
-from spacy_openmed.corpora.originals import Split, convert
+from spacy_openmed.corpora.originals import Split, convert, sources
 from spacy_openmed.corpora.originals.matching import key, match
 from spacy_openmed.corpora.problems import Skipped
 from spacy_openmed.corpora.statistics import content_hash
@@ -696,3 +696,9 @@ def test_corpora_come_out_as_they_were_prepared(
 def for_users(documents: Iterable[Document], dataset: str) -> list[Document]:
     types = registry.dataset(dataset).types
     return [renamed(document, types) for document in documents]
+
+
+@pytest.mark.parametrize("name", ["/up.txt", "\\up.txt", "..\\up.txt", "a/../../up.txt", "C:\\up"])
+def test_members_of_archives_stay_inside(tmp_path: Path, name: str) -> None:
+    place = sources._place(name, tmp_path / "inside")
+    assert place is None or (tmp_path / "inside") in place.parents

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,12 @@ def test_train_and_evaluate_on_own_files(
     result = json.loads(out.read_text())
     assert result["file"] == "dev.conll" and "conll" not in result
     assert result["raw"]["f1"] == pytest.approx(record["dev"]["f1"])
+    other = tmp_path / "other.jsonl"
+    renamed = [replace(d, entities=[e._replace(label="X") for e in d.entities]) for d in notes]
+    formats.write(renamed, other)
+    wrong = ["evaluate", "--file", str(other), *measured[2:]]
+    run = CliRunner().invoke(app, wrong)
+    assert run.exit_code == 1 and "none in common" in run.output
     card = ["card", str(tmp_path / "run" / "adapter"), "--result", str(out)]
     run = CliRunner().invoke(app, card)
     assert run.exit_code == 0, run.output
@@ -139,6 +146,8 @@ def test_bad_own_files(
     with train.open("a", encoding="utf8") as file:
         file.write('{"text": "cut short", "entit\n')
     chosen = options(tiny_backbone, settings, tmp_path / "run")
+    whole = tmp_path / "whole.jsonl"
+    formats.write(notes, whole)
     both = ["--train", str(train), "--dev", str(train)]
     for arguments, said in (
         (both, "train.jsonl, line 25"),
@@ -146,9 +155,11 @@ def test_bad_own_files(
         ([], "Give --dataset"),
         ([*both, "--dataset", "ncbi"], "'ncbi' is a known dataset"),
         ([*both, "--format", "word"], "Unknown format 'word'"),
+        (["--train", str(whole), "--dev", str(whole)], "could not choose an epoch"),
     ):
         run = CliRunner().invoke(app, ["train", *arguments, *chosen])
         assert run.exit_code == 1 and said in run.output, run.output
         assert not (tmp_path / "run").exists()
+    assert own.shared_texts(notes[:9], notes[6:]) >= 3
     skipped = Skipped()
     assert len(own.load(train, on_error=skipped)) == 24 and skipped.count == 1

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,71 @@ def test_a_real_corpus_is_prepared_as_it_is(corpora_dir: Path, tmp_path: Path, n
     again = prepare(registry.dataset(name), tmp_path, tmp_path / "again")
     assert again["files"] == record["files"]
     shutil.rmtree(tmp_path / "ner")
+
+
+def test_nothing_but_what_was_prepared_is_replaced(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(OpenMedError, match="cannot be prepared in place"):
+        prepare(toy(), source, source)
+    out = tmp_path / "out"
+    prepare(toy(), source, out)
+    notes = out / "ner" / "toy" / "notes.md"
+    notes.write_text("ours")
+    changed = source / "ner" / "toy" / "dev.jsonl"
+    changed.write_text(changed.read_text() + "\n", encoding="utf8")
+    with pytest.raises(OpenMedError, match=r"not prepared here \(notes\.md\)"):
+        prepare(toy(), source, out)
+    assert notes.read_text() == "ours"
+
+
+def test_differences_that_were_accepted_once_are_not_up_to_date(
+    source: Path, tmp_path: Path
+) -> None:
+    path = source / "ner" / "toy" / "dev.jsonl"
+    path.write_text(path.read_text().replace(', [0, 4, "Disease"]', ""), encoding="utf8")
+    prepare(toy(), source, tmp_path, accept_differences=True)
+    with pytest.raises(OpenMedError, match="mentions 1"):
+        prepare(toy(), source, tmp_path)
+    said: list[str] = []
+    prepare(toy(), source, tmp_path, accept_differences=True, say=said.append)
+    assert said == ["toy: up to date"]
+
+
+def test_a_download_with_another_checksum(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw" / "toy"
+    raw.mkdir(parents=True)
+    (raw / "toy.zip").write_bytes(b"PK")
+    sources = (Source(url="https://example.org/toy.zip", sha256="00"),)
+    with pytest.raises(OpenMedError, match=r"toy\.zip has sha256 .* the registry has 00"):
+        prepare(replace(toy(), sources=sources), tmp_path / "raw", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_that_fails_does_not_stop_the_others(
+    source: Path, no_corpora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, user = replace(toy(), id="lost"), replace(toy(), id="user", user_data="x")
+    known = {"lost": lost, "user": user, "toy": toy()}
+    monkeypatch.setattr(registry, "_load", lambda: (known, []))
+    for name in ("lost", "user"):
+        (source / name).mkdir()
+    run = CliRunner().invoke(app, ["corpora", "prepare", "--from", str(source)])
+    assert run.exit_code == 1
+    assert "not prepared: lost" in run.output and "✘ user" in run.output
+    assert (no_corpora / "assets" / "corpora" / "ner" / "toy" / module.RECORD).is_file()
+
+
+def test_tokens_are_optional_where_none_are_recorded(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (source / "ner" / "toy").glob("*.conll"):
+        path.unlink()
+    with pytest.raises(OpenMedError, match="sentences None"):
+        prepare(toy(), source, tmp_path / "out")
+    counts = SplitStatistics(documents=1, mentions=2)
+    raw_only = Edition("raw", splits={s: counts for s in ("train", "dev", "test")})
+    dataset = replace(toy(), editions={**toy().editions, "raw": raw_only})
+    record = prepare(dataset, source, tmp_path / "out")
+    assert (record["edition"], record["differences"]) == ("raw", [])
+    assert not list((tmp_path / "out" / "ner" / "toy").glob("*.conll"))

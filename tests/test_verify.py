@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_a_folder_of_one_corpus_without_ner_is_understood(folder: Path) -> None:
         ("dev.conll", "winter\tO", "winter\tB-Disease", "dev: entities 2"),
         ("dev.conll", "winter\tO\n", "winter\tO\n\n", "dev: sentences 2"),
         ("dev.conll", "winter\tO\n", "", "dev: tokens 11"),
-        ("test.conll", "flares", "attacks", "test_in_train: (0, 0)"),
+        ("test.conll", "flares", "attacks", "test_in_train (0, 0)"),
     ],
 )
 def test_every_kind_of_difference_is_a_breach(
@@ -127,9 +128,31 @@ def test_a_hash_tells_texts_of_equal_counts_apart(
     assert ["raw_sha256" in breach for breach in verify(folder).breaches] == [True]
 
 
+def test_a_damaged_copy_is_still_that_edition(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few recorded values are no advantage: all of them differ."""
+    whole = replace(registry.dataset("toy").editions["official"], id="part")
+    few = Edition("few", splits={s: SplitStatistics(documents=9) for s in SENTENCES})
+    dataset = replace(registry.dataset("toy"), editions={"few": few, "part": whole})
+    monkeypatch.setattr(registry, "_load", lambda: ({"toy": dataset}, []))
+    for split in SENTENCES:
+        path = folder / "ner" / "toy" / f"{split}.conll"
+        path.write_text(path.read_text(encoding="utf8") + "more\tO\n", encoding="utf8")
+    report = verify(folder)
+    assert report.datasets["toy"].edition.id == "part"
+    assert [breach.split(",")[0] for breach in report.breaches] == [
+        "toy: train: tokens 12",
+        "toy: dev: tokens 13",
+        "toy: test: tokens 12",
+    ]
+
+
 def test_missing_files_and_datasets(folder: Path, tmp_path: Path) -> None:
     (folder / "ner" / "toy" / "dev.conll").unlink()
-    assert any("No dev.conll of 'toy'" in breach for breach in verify(folder).breaches)
+    assert "toy: dev: tokens None, the registry has 12" in verify(folder).breaches
+    (folder / "ner" / "toy" / "dev.jsonl").unlink()
+    assert any("No dev.jsonl of 'toy'" in breach for breach in verify(folder).breaches)
     assert verify(folder, ["twin"]).breaches == []
     assert any("absent: not in" in breach for breach in verify(folder, ["absent"]).breaches)
     empty = tmp_path / "empty"
@@ -145,6 +168,9 @@ def test_overlaps_are_compared_with_the_registry(
     for name, split in (("toy", "train"), ("twin", "dev")):
         path = folder / "ner" / name / f"{split}.jsonl"
         path.write_text(json.dumps({"text": long, "entities": []}) + "\n", encoding="utf8")
+    # Overlaps are compared where the very texts are recorded.
+    hashed = {name: toy(name, {"dev": SplitStatistics(raw_sha256="0")}) for name in ("toy", "twin")}
+    monkeypatch.setattr(registry, "_load", lambda: (hashed, []))
     expected = Overlap("twin", "dev", "toy", 100.0)
     report = verify(folder)
     assert report.overlaps == [expected]

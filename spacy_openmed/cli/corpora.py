@@ -155,7 +155,11 @@ def verify(
         typer.secho(f"✘ {breach}", fg="red", err=True)
     if report.breaches:
         sys.exit(1)
-    typer.secho(f"✔ {len(report.datasets)} datasets as the registry has them", fg="green")
+    unknown = [name for name, found in report.datasets.items() if not found.edition.splits]
+    if unknown:
+        typer.secho(f"nothing is recorded to compare with: {', '.join(unknown)}", fg="yellow")
+    same = len(report.datasets) - len(unknown)
+    typer.secho(f"✔ {same} datasets as the registry has them", fg="green")
 
 
 @corpora.command()
@@ -169,7 +173,9 @@ def prepare(
     output: Path | None = typer.Option(
         None, help="Gets ner/ID/ [OPENMED_CORPORA or assets/corpora]"
     ),
-    keep_going: bool = typer.Option(False, help="Leave out documents that cannot be read"),
+    keep_going: bool = typer.Option(
+        False, help="Leave out documents that cannot be read; accepts the differences it makes"
+    ),
     accept_differences: bool = typer.Option(
         False, help="Write what differs from the registry, too"
     ),
@@ -189,23 +195,34 @@ def prepare(
             f"({', '.join(registry.datasets())}). Run 'spacy project assets' first, or give --from."
         )
     target = output or default_folder()
+    failed = []
     for one in chosen:
         skipped = Skipped()
-        record = run(
-            one,
-            source,
-            target,
-            skipped if keep_going else stop,
-            accept_differences or keep_going,
-            typer.echo,
-        )
+        try:
+            record = run(
+                one,
+                source,
+                target,
+                skipped if keep_going else stop,
+                accept_differences or keep_going,
+                typer.echo,
+            )
+        except OpenMedError as error:
+            # One that cannot be had is no reason to leave out those after it.
+            typer.secho(f"✘ {one.id}: {error}", fg="red", err=True)
+            if dataset or not one.user_data:
+                failed.append(one.id)
+            continue
         for message in [*skipped.messages, *record["differences"]]:
             typer.secho(f"  {message}", fg="yellow", err=True)
         if skipped.count:
             typer.echo(f"  left out: {skipped.count}")
         if record["partial"]:
             typer.secho(f"  {record['about']}", fg="yellow")
-    typer.secho(f"✔ {len(chosen)} datasets in {target}", fg="green")
+    if failed:
+        typer.secho(f"✘ not prepared: {', '.join(failed)}", fg="red", err=True)
+        sys.exit(1)
+    typer.secho(f"✔ {target}", fg="green")
 
 
 @corpora.command()

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ..errors import OpenMedError
+
+if TYPE_CHECKING:
+    from ..corpora.documents import Document
 
 
 def evaluate(
@@ -21,6 +24,9 @@ def evaluate(
     format_name: str | None = typer.Option(
         None, "--format", help="Of --file, if its name does not tell"
     ),
+    keep_going: bool = typer.Option(
+        False, help="Leave out documents of --file that cannot be read"
+    ),
     adapter: Path | None = typer.Option(None, help="Adapter folder [the best installed one]"),
     edges: str = typer.Option("word", help="Where entities may begin and end: word, wordpiece"),
     json_path: Path | None = typer.Option(None, "--json", help="Write the figures here"),
@@ -32,6 +38,7 @@ def evaluate(
     from .. import adapters
     from ..corpora import own
     from ..corpora.folder import default_folder
+    from ..corpora.problems import Skipped, stop
     from ..evaluation.evaluate import evaluate as run
     from ..evaluation.evaluate import evaluate_own
     from ..evaluation.ledger import append
@@ -43,7 +50,14 @@ def evaluate(
     predictor = Predictor.load(folder)
     predict = partial(predictor, edges=edges)
     if file is not None:
-        result = evaluate_own(predict, own.load(file, format_name), file)
+        skipped = Skipped()
+        documents = own.load(file, format_name, skipped if keep_going else stop)
+        for message in skipped.messages:
+            typer.secho(message, fg="yellow", err=True)
+        if keep_going:
+            typer.echo(f"left out: {skipped.count}")
+        _check_labels(documents, predictor.adapter.info.types, file)
+        result = evaluate_own(predict, documents, file)
     else:
         adapters.verify_types(predictor.adapter, dataset, str(folder))
         result = run(predict, dataset, split, corpus or default_folder())
@@ -65,6 +79,18 @@ def evaluate(
         json_path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
     if ledger is not None:
         append(ledger, result)
+
+
+def _check_labels(documents: "list[Document]", types: tuple[str, ...], file: Path) -> None:
+    """An adapter that knows none of the labels would get 0, and say nothing of its worth."""
+    labels = {entity.label for document in documents for entity in document.entities}
+    if labels.isdisjoint(types):
+        raise OpenMedError(
+            f"{file} has the labels {', '.join(sorted(labels))}, the adapter finds "
+            f"{', '.join(types)}: none in common. Rename those of the file."
+        )
+    if unknown := sorted(labels - set(types)):
+        typer.secho(f"labels that the adapter cannot find: {', '.join(unknown)}", fg="yellow")
 
 
 def _print(kind: str, scores: dict[str, Any]) -> None:

@@ -69,6 +69,14 @@ def train(
             typer.echo(f"{part_name}: {len(part)} documents; {own.label_counts(part)}")
         if keep_going:
             typer.echo(f"left out: {skipped.count}")
+        shared = own.shared_texts(train_documents, dev_documents)
+        if shared == len(dev_documents):
+            raise OpenMedError(
+                f"Every text of {dev_file} is in {train_file} as well: dev could not choose an "
+                f"epoch. Give texts that are not trained on."
+            )
+        if shared:
+            typer.secho(f"{shared} texts of dev are in train as well", fg="yellow", err=True)
     else:
         train_documents = read_split(corpus, dataset, "train")
         dev_documents = read_split(corpus, dataset, "dev")

@@ -33,9 +33,7 @@ def corpus_file(folder: Path, dataset: str, split: str, suffix: str) -> Path:
     suffix (str): ".jsonl" or ".conll".
     RAISES (OpenMedError): Not there; lists what was tried.
     """
-    tried = [
-        base / f"{split}{suffix}" for base in (folder / "ner" / dataset, folder / dataset, folder)
-    ]
+    tried = _candidates(folder, dataset, split, suffix)
     for path in tried:
         if path.is_file():
             return path
@@ -43,6 +41,18 @@ def corpus_file(folder: Path, dataset: str, split: str, suffix: str) -> Path:
         f"No {split}{suffix} of '{dataset}'. Tried: {', '.join(map(str, tried))}. "
         f"Point --corpus at the folder with the prepared corpora."
     )
+
+
+def corpus_file_or_none(folder: Path, dataset: str, split: str, suffix: str) -> Path | None:
+    """As ``corpus_file``, but None if there is no such file."""
+    candidates = _candidates(folder, dataset, split, suffix)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _candidates(folder: Path, dataset: str, split: str, suffix: str) -> list[Path]:
+    return [
+        base / f"{split}{suffix}" for base in (folder / "ner" / dataset, folder / dataset, folder)
+    ]
 
 
 def read_split(folder: Path | None, dataset: str, split: str) -> list[Document]:

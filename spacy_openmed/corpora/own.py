@@ -45,3 +45,9 @@ def label_counts(documents: list[Document]) -> str:
     """How many entities of each label there are, for the screen."""
     counts = Counter(e.label for document in documents for e in document.entities)
     return ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
+
+
+def shared_texts(train: list[Document], dev: list[Document]) -> int:
+    """How many documents of dev have a text that is in train, too."""
+    known = {document.text for document in train}
+    return sum(document.text in known for document in dev)

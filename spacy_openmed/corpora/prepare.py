@@ -55,12 +55,21 @@ def prepare(
         registry; nothing is written then.
     """
     folder, splits = _find(dataset, source, on_error)
-    fingerprint = _fingerprint(folder)
     target = output / "ner" / dataset.id
+    if target.resolve() == folder.resolve():
+        raise OpenMedError(f"{folder} cannot be prepared in place. Give another --output.")
+    _check_downloads(dataset, folder)
+    fingerprint = _fingerprint(folder)
     done = _record(target)
-    if done and done["source_sha256"] == fingerprint and done["spacy_openmed"] == __version__:
+    if (
+        done
+        and done["source_sha256"] == fingerprint
+        and done["spacy_openmed"] == __version__
+        and (accept_differences or not done["differences"])
+    ):
         say(f"{dataset.id}: up to date")
         return done
+    _check_target(target)
     say(f"{dataset.id}: from {folder}")
     with atomic_folder(target) as part:
         for split, content in splits().items():
@@ -90,6 +99,35 @@ def prepare(
 def has_source(dataset: Dataset, source: Path) -> bool:
     """Whether a folder holds a dataset, prepared or as originals."""
     return any((source / part / dataset.id).is_dir() for part in (".", "ner"))
+
+
+def _check_downloads(dataset: Dataset, folder: Path) -> None:
+    """Compare files with the sha256 of their source, where the registry has one."""
+    for source in dataset.sources:
+        name = (source.url or source.path).rsplit("/", 1)[-1]
+        for path in folder.rglob(name) if source.sha256 else ():
+            found = file_sha256(path)
+            if found != source.sha256:
+                raise OpenMedError(
+                    f"{path} has sha256 {found}, the registry has {source.sha256}. Download it "
+                    f"again from {source}."
+                )
+
+
+def _check_target(target: Path) -> None:
+    """Replace nothing but what was prepared here."""
+    if not target.exists():
+        return
+    record = target / RECORD
+    known = {RECORD}
+    if record.is_file():
+        known |= set(json.loads(record.read_text(encoding="utf8")).get("files", ()))
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in known)
+    if foreign:
+        raise OpenMedError(
+            f"{target} has files that were not prepared here ({', '.join(foreign[:5])}). Move "
+            f"them, or give another --output."
+        )
 
 
 def _find(

@@ -12,7 +12,7 @@ from ..errors import OpenMedError
 from ..labelling import FLATTEN
 from . import registry
 from .duplicates import Sentences, merged, repeated_sentences, shared_percent
-from .folder import SPLITS, corpus_file, installed
+from .folder import SPLITS, corpus_file, corpus_file_or_none, installed
 from .formats import conll, jsonl
 from .registry import Dataset, Edition, Overlap
 from .shingles import shingles
@@ -98,7 +98,14 @@ def verify(folder: Path, ids: Iterable[str] = (), progress: Progress = lambda _:
         report.breaches += [f"{dataset.id}: {breach}" for breach in found.breaches]
         texts.update({(dataset.id, split): part for split, part in split_texts.items()})
     report.overlaps = _overlaps(texts)
-    report.breaches += _overlap_breaches(report.overlaps, list(report.datasets))
+    report.breaches += _overlap_breaches(
+        report.overlaps,
+        [
+            name
+            for name, found in report.datasets.items()
+            if any(split.raw_sha256 for split in found.edition.splits.values())
+        ],
+    )
     return report
 
 
@@ -122,21 +129,23 @@ def verify_dataset(folder: Path, dataset: Dataset) -> tuple[Found, dict[str, NDA
             counts |= raw.to_dict()
         except OpenMedError as error:
             problems.append(str(error))
-        try:
-            tagged = ConllStatistics()
-            path = corpus_file(folder, dataset.id, split, ".conll")
-            sentences[split] = Sentences()
-            for document in tagged.count(conll.read(path, dataset.types, scheme="BIO2")):
-                sentences[split].add(document)
-            counts |= tagged.to_dict()
-        except OpenMedError as error:
-            problems.append(str(error))
-        if "documents" in counts and "sentences" in counts:
+        tokens = corpus_file_or_none(folder, dataset.id, split, ".conll")
+        # Some editions have no published tokens; where one has, its counts are missed below.
+        if tokens is not None:
             try:
-                files = [corpus_file(folder, dataset.id, split, e) for e in (".jsonl", ".conll")]
+                tagged = ConllStatistics()
+                sentences[split] = Sentences()
+                read = conll.read(tokens, dataset.types, scheme="BIO2")
+                for document in tagged.count(read):
+                    sentences[split].add(document)
+                counts |= tagged.to_dict()
+            except OpenMedError as error:
+                problems.append(str(error))
+        if "documents" in counts and "sentences" in counts and tokens is not None:
+            try:
                 counts |= differing(
-                    jsonl.read(files[0], dataset.types),
-                    conll.read(files[1], dataset.types, scheme="BIO2"),
+                    jsonl.read(path, dataset.types),
+                    conll.read(tokens, dataset.types, scheme="BIO2"),
                     FLATTEN[dataset.nested],
                 )
             except OpenMedError as error:
@@ -152,30 +161,36 @@ def nearest_edition(
     splits: Mapping[str, SplitStatistics],
     repeated: Mapping[str, tuple[int, int]],
 ) -> tuple[Edition, list[str]]:
-    """The edition with the fewest differences, and these.
+    """The edition of whose recorded values the smallest share differs, and what differs.
+
+    Of equally near ones it is the one that more is recorded of: the others are less sure.
 
     repeated (Mapping): Compared where the edition records it.
     """
-    compared = [
-        (edition, list(_differences(edition, splits, repeated)))
-        for edition in dataset.editions.values()
-    ]
-    return min(compared, key=lambda pair: len(pair[1]))
-
-
-def _differences(
-    edition: Edition,
-    splits: Mapping[str, SplitStatistics],
-    repeated: Mapping[str, tuple[int, int]],
-) -> Iterable[str]:
-    for split, expected in edition.splits.items():
-        found = splits.get(split, SplitStatistics()).to_dict()
-        for name, value in expected.to_dict().items():
-            if found.get(name) != value:
-                yield f"{split}: {name} {found.get(name)}, the registry has {value}"
-    for name, counts in edition.repeated.items():
-        if repeated.get(name) != counts:
-            yield f"repeated sentences {name}: {repeated.get(name)}, the registry has {counts}"
+    found = {
+        **{(split, name): v for split, s in splits.items() for name, v in s.to_dict().items()},
+        **{("repeated sentences", name): counts for name, counts in repeated.items()},
+    }
+    ranked = []
+    for edition in dataset.editions.values():
+        recorded = {
+            **{
+                (split, name): value
+                for split, statistics in edition.splits.items()
+                for name, value in statistics.to_dict().items()
+            },
+            **{("repeated sentences", name): counts for name, counts in edition.repeated.items()},
+        }
+        differences = [
+            f"{part}: {name} {found.get((part, name))}, the registry has {value}"
+            for (part, name), value in recorded.items()
+            if found.get((part, name)) != value
+        ]
+        # An edition of which nothing is recorded is nobody's nearest.
+        share = len(differences) / len(recorded) if recorded else 2.0
+        ranked.append(((share, -len(recorded)), edition, differences))
+    _, edition, differences = min(ranked, key=lambda entry: entry[0])
+    return edition, differences
 
 
 def _overlaps(texts: Mapping[tuple[str, str], NDArray[np.uint64]]) -> list[Overlap]:
@@ -191,10 +206,11 @@ def _overlaps(texts: Mapping[tuple[str, str], NDArray[np.uint64]]) -> list[Overl
 
 
 def _overlap_breaches(found: list[Overlap], ids: list[str]) -> list[str]:
-    # Only of corpora that both are here, in the edition whose overlaps are recorded.
+    """Differences from the recorded overlaps between datasets whose very texts are recorded."""
+    here = [o for o in found if o.dataset in ids and o.train_of in ids]
     known = [o for o in registry.overlaps() if o.dataset in ids and o.train_of in ids]
-    return [f"{_say(o)}: not in the registry" for o in found if o not in known] + [
-        f"{_say(o)}: in the registry, not found" for o in known if o not in found
+    return [f"{_say(o)}: not in the registry" for o in here if o not in known] + [
+        f"{_say(o)}: in the registry, not found" for o in known if o not in here
     ]
 
 

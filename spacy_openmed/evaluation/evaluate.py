@@ -7,7 +7,7 @@ from typing import Any
 from ..backbones import file_sha256
 from ..corpora import registry
 from ..corpora.documents import Document
-from ..corpora.folder import corpus_file
+from ..corpora.folder import corpus_file, corpus_file_or_none
 from ..corpora.formats import conll, jsonl
 from ..corpora.statistics import content_hash
 from ..entities import Entity
@@ -25,25 +25,28 @@ def evaluate(predict: Predict, dataset: str, split: str, corpus: Path) -> dict[s
     dataset (str): One of the 12 ids.
     split (str): "train", "dev" or "test".
     corpus (Path): Folder with the prepared corpora.
-    RETURNS (dict): "raw" and "conll", each precision, recall, f1 in percent, counts, and
-        the same per label.
+    RETURNS (dict): "raw" and, where the corpus has published tokens, "conll", each precision,
+        recall, f1 in percent, counts, and the same per label.
     RAISES (OpenMedError): Unknown dataset, or no such files.
     """
     types = registry.dataset(dataset).types
     raw_file = corpus_file(corpus, dataset, split, ".jsonl")
-    conll_file = corpus_file(corpus, dataset, split, ".conll")
+    conll_file = corpus_file_or_none(corpus, dataset, split, ".conll")
     documents = list(jsonl.read(raw_file, types))
     edition = registry.edition_with(dataset, split, content_hash(documents))
-    return {
+    result = {
         "dataset": dataset,
         "split": split,
         # None where the registry does not know these very texts and mentions.
         "edition": edition.id if edition else None,
         "partial": edition.partial if edition else None,
-        "data": {p.name: file_sha256(p) for p in (raw_file, conll_file)},
+        "data": {p.name: file_sha256(p) for p in (raw_file, conll_file) if p is not None},
         "raw": raw_scores(predict, documents, registry.flatten(dataset)).to_dict(),
-        "conll": conll_scores(predict, conll.read(conll_file, types, scheme="BIO2")).to_dict(),
     }
+    if conll_file is not None:
+        tagged = conll.read(conll_file, types, scheme="BIO2")
+        result["conll"] = conll_scores(predict, tagged).to_dict()
+    return result
 
 
 def evaluate_own(predict: Predict, documents: Sequence[Document], path: Path) -> dict[str, Any]:

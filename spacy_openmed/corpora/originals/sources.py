@@ -186,8 +186,9 @@ def _untar(path: Path, target: Path) -> None:
 
 def _place(name: str, target: Path) -> Path | None:
     """Where to put a member of an archive; None if it is nothing of the archive's own."""
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part != "."]
-    if not parts or ".." in parts or PurePosixPath(name).is_absolute():
+    inside = PurePosixPath(name.replace("\\", "/"))
+    parts = [part for part in inside.parts if part != "."]
+    if not parts or ".." in parts or inside.is_absolute():
         return None
     # What macOS adds to archives has the names of real files.
     if parts[-1].startswith("._") or "__MACOSX" in parts:
