@@ -8,6 +8,7 @@ keep tokens. A document that a format cannot hold is refused by its writer, and 
 
 import argparse
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from common import report
@@ -38,19 +39,18 @@ def main() -> None:
     rows = []
     names = [name for name in registry.datasets() if installed(arguments.corpus, name)]
     for name in tqdm(names):
-        for kind, files in ((jsonl, RAW), (conll, TOKENS)):
-            documents = [
-                document
+        for kind, suffix, files in ((jsonl, ".jsonl", RAW), (conll, ".conll", TOKENS)):
+            # A split at a time: jnlpba has a document in train and in test.
+            splits = [
+                list(kind.read(corpus_file(arguments.corpus, name, split, suffix)))
                 for split in SPLITS
-                for document in kind.read(corpus_file(arguments.corpus, name, split, suffix(kind)))
             ]
             for format_name, file in files.items():
-                rows.append({"dataset": name, "format": format_name, **measure(documents, file)})
+                counts: Counter[str] = Counter()
+                for documents in splits:
+                    counts.update(measure(documents, file))
+                rows.append({"dataset": name, "format": format_name, **counts})
     report(rows, arguments.json)
-
-
-def suffix(kind: object) -> str:
-    return ".jsonl" if kind is jsonl else ".conll"
 
 
 def measure(documents: list[Document], file: str) -> dict[str, int]:

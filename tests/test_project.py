@@ -23,7 +23,11 @@ WITHOUT_SPACY = [
     "network",
     "windows",
     "evaluation.scores",
-    *(f"training.{path.stem}" for path in sorted((ROOT / "spacy_openmed/training").glob("*.py"))),
+    *(
+        ".".join(path.relative_to(ROOT / "spacy_openmed").with_suffix("").parts)
+        for folder in ("training", "corpora", "passages")
+        for path in sorted((ROOT / "spacy_openmed" / folder).rglob("*.py"))
+    ),
 ]
 
 

@@ -8,7 +8,19 @@ from typing import Any
 import typer
 
 from ..errors import OpenMedError
-from . import average, card, corpora, dapt, evaluate, export, package, perplexity, show, train
+from . import (
+    average,
+    card,
+    corpora,
+    dapt,
+    evaluate,
+    export,
+    package,
+    passages,
+    perplexity,
+    show,
+    train,
+)
 
 app = typer.Typer(
     name="openmed",
@@ -38,6 +50,7 @@ app.add_typer(corpora.corpora, name="corpora")
 app.command("show")(_plain_errors(show.show))
 app.command("train")(_plain_errors(train.train))
 app.command("average")(_plain_errors(average.average))
+app.command("passages")(_plain_errors(passages.mix))
 app.command("dapt")(_plain_errors(dapt.dapt))
 app.command("perplexity")(_plain_errors(perplexity.perplexity))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))

@@ -27,7 +27,9 @@ def shingles(text: str, size: int = SIZE) -> NDArray[np.uint64]:
     for i in range(size):
         # A polynomial over the words, modulo 2**64: their order counts.
         total = total * np.uint64(0x9E3779B97F4A7C15) + hashes[i : i + count]
-    return np.unique(total)
+    # On arrays this small np.unique takes five times as long.
+    total.sort()
+    return total[np.concatenate(([True], total[1:] != total[:-1]))]
 
 
 @lru_cache(maxsize=200_000)
