@@ -1,6 +1,7 @@
 """Perplexity: the same hidden wordpieces for both, and figures that mean what they say."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -188,3 +189,22 @@ def test_command_writes_json(
     missing = ["perplexity", *options[:2], "--text", str(tmp_path / "no.txt"), *options[4:]]
     run = CliRunner().invoke(app, missing)
     assert run.exit_code == 1 and "no.txt" in run.output and "Traceback" not in run.output
+
+
+def test_card_says_what_was_measured(
+    tiny_backbone: Path, text: Path, adapted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(adapted, folder)
+    result = perplexity(str(tiny_backbone), [text], folder, window=48)
+    path = tmp_path / "perplexity.json"
+    path.write_text(json.dumps(result), encoding="utf8")
+    run = CliRunner().invoke(app, ["card", str(folder), "--result", str(path)])
+    assert run.exit_code == 0, run.output
+    card = (folder / "README.md").read_text(encoding="utf8")
+    assert f"{result['adapted']['perplexity']:.2f} [" in card
+    assert f"{result['fall']['percent']:.1f} [" in card
+    assert pretraining.read(folder).sha256 in card
+    path.write_text(json.dumps({**result, "adapter": "00"}), encoding="utf8")
+    run = CliRunner().invoke(app, ["card", str(folder), "--result", str(path)])
+    assert run.exit_code == 1 and "measured on another adapter" in run.output

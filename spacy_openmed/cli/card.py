@@ -6,11 +6,17 @@ import typer
 
 
 def card(
-    adapter: Path = typer.Argument(..., help="Adapter folder"),
-    result: list[Path] = typer.Option(..., help="JSON of 'evaluate' for it; several times"),
+    adapter: Path = typer.Argument(..., help="Folder of an adapter, or of a pre-training adapter"),
+    result: list[Path] = typer.Option(
+        ..., help="JSON of 'evaluate', or of 'perplexity', for it; several times"
+    ),
 ) -> None:
     """Write an adapter's model card from its training record and its results."""
-    from ..packaging.cards import write_card
+    from .. import pretraining
+    from ..packaging import cards, pretraining_card
 
-    write_card(adapter, result)
+    if (adapter / pretraining.RECORD).is_file():
+        pretraining_card.write_card(adapter, result)
+    else:
+        cards.write_card(adapter, result)
     typer.echo(f"{adapter / 'README.md'}")
