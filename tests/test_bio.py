@@ -152,10 +152,26 @@ def test_detection(parts: list[tuple[list[Span], int]], scheme: str) -> None:
     assert found == (scheme if any(spans for spans, _ in parts) else "BIO2")
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("wrong", ["I-X", "B-X", "E-X", "S-X", "L-X", "B-", "-X-", ""])
+@pytest.mark.parametrize(
+    ("scheme", "wrong"),
+    [
+        (scheme, wrong)
+        for scheme in SCHEMES
+        for wrong in ("I-X", "B-X", "E-X", "S-X", "L-X", "B-", "-X-", "")
+        # No IOB1 has such a B, see the next test.
+        if (scheme, wrong) != ("IOB1", "B-X")
+    ],
+)
 def test_one_wrong_line_does_not_change_the_scheme(scheme: str, wrong: str) -> None:
     assert detect([EXAMPLES[scheme], ["O", wrong, "O"], EXAMPLES[scheme]]) == scheme
+
+
+@pytest.mark.parametrize("begun", [["B-X"], ["O", "B-X"], ["I-Y", "B-X"]])
+def test_wrong_inside_tags_do_not_make_iob1_of_bio2(begun: list[str]) -> None:
+    stray = [["O", "I-X", "O", "I-Y"]] * 3
+    assert detect(stray) == "IOB1"
+    assert detect([*stray, begun]) == "BIO2"
+    assert detect([*stray, ["I-X", "B-X"]]) == "IOB1"
 
 
 @pytest.mark.parametrize("sentences", [[], [[]], [["O", "O"]], [["X", ""]]])

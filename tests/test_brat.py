@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spacy_openmed.corpora import formats
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.folder import corpus_file
 from spacy_openmed.corpora.formats import brat, jsonl, pubtator
@@ -285,6 +286,23 @@ def test_other_files_are_never_lost(tmp_path: Path, name: str) -> None:
     with pytest.raises(OpenMedError, match="not a folder"):
         brat.write([gout()], other)
     assert other.exists()
+
+
+@pytest.mark.parametrize("name", ["t.ann", "t.a1", "t.TXT"])
+def test_a_folder_is_not_named_like_a_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OpenMedError, match=rf"{name}: brat is written to a folder"):
+        brat.write([gout()], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_splits_side_by_side_are_not_read_as_one(tmp_path: Path) -> None:
+    for folder in ("train", "Devel", "test", "notes"):
+        (tmp_path / folder).mkdir()
+        put(tmp_path / folder, **{f"{folder}__txt": "words", "test1__txt": "words"})
+    with pytest.raises(OpenMedError, match=r"holds several splits \(Devel, test, train\)\. Give"):
+        list(formats.read(tmp_path, name="brat"))
+    found = formats.read(tmp_path / "train", name="brat")
+    assert [d.id for d in found] == ["test1", "train"]
 
 
 # The corpora

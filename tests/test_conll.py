@@ -162,6 +162,24 @@ def test_comments_are_no_tokens_but_a_hash_is_one(separator: str, tmp_path: Path
     assert found.entities == [Entity(2, 4, "protein")]
 
 
+def test_comments_between_blanks_may_have_as_many_words_as_there_are_columns(
+    tmp_path: Path,
+) -> None:
+    content = "# 3\nSevere O\n# 4\nflu B-X\n# O\n"
+    (found,) = read_text(tmp_path / "a.conll", content)
+    assert found.text == "Severe flu #"
+    with pytest.raises(OpenMedError, match="line 1: expected 2 columns separated by blanks"):
+        read_text(tmp_path / "a.conll", "# or O\nflu B-X\ngout B-X\n")
+
+
+def test_blanks_beside_tabs_belong_to_neither_token_nor_tag(tmp_path: Path) -> None:
+    content = "flu \tB-X \nA 1\t I-X\n"
+    (found,) = read_text(tmp_path / "a.conll", content)
+    assert found.text == "flu A 1"
+    assert found.tokens == [(0, 3), (4, 7)]
+    assert found.entities == [Entity(0, 7, "X")]
+
+
 def test_comments_alone_are_no_document(tmp_path: Path) -> None:
     content = "# one\n\n# two\na\tO\n\n# three\n"
     assert [d.text for d in read_text(tmp_path / "a.conll", content)] == ["a"]
@@ -248,15 +266,25 @@ def test_errors_name_file_and_line(case: str, tmp_path: Path) -> None:
     assert f"{path}, line 6: " in str(caught.value)
 
 
-@pytest.mark.parametrize("case", BAD_LINES.keys() - {"not UTF-8"})
+@pytest.mark.parametrize("case", BAD_LINES)
 def test_document_with_an_error_is_skipped(case: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.conll"
-    raw = str(BAD_LINES[case][0]).encode()
+    line = BAD_LINES[case][0]
+    raw = line if isinstance(line, bytes) else line.encode()
     path.write_bytes(b"# doc = 1\na\tO\n\n# doc = 2\nb\tO\n" + raw + GOOD_END)
     skipped = Skipped()
     assert [d.id for d in conll.read(path, TYPES, skipped)] == ["1", "3"]
     assert skipped.count == 1
     assert f"{path}, line 6: " in skipped.messages[0]
+
+
+@pytest.mark.parametrize("start", [b"# doc = \xe9", b"-DOCSTART- \xe9"])
+def test_document_whose_first_line_is_not_utf_8_is_skipped(start: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.conll"
+    path.write_bytes(b"# doc = 1\na\tO\n\n" + start + b"\nb\tO\n" + GOOD_END)
+    skipped = Skipped()
+    assert [d.id for d in conll.read(path, TYPES, skipped)] == ["1", "3"]
+    assert f"{path}, line 4: not UTF-8" in skipped.messages[0]
 
 
 def test_without_documents_the_sentence_is_skipped(tmp_path: Path) -> None:

@@ -375,6 +375,37 @@ def test_broken_files(tmp_path: Path, case: str) -> None:
         list(docbin.read(path))
 
 
+def test_splits_side_by_side_are_not_read_as_one(tmp_path: Path) -> None:
+    names = ("train.spacy", "dev.spacy", "test.spacy", "tests_of_the_reader.spacy")
+    for name in names:
+        docbin.write([Document("1", "fine", [])], tmp_path / name)
+    splits = r"dev\.spacy, test\.spacy, train\.spacy"
+    with pytest.raises(OpenMedError, match=rf"{tmp_path} holds several splits \({splits}\)"):
+        list(docbin.read(tmp_path))
+    for name in names[:2]:
+        (tmp_path / name).unlink()
+    assert len(list(docbin.read(tmp_path))) == 2
+
+
+def test_several_files_of_one_split_are_read(tmp_path: Path) -> None:
+    """Even if a file in the folder of a split is named like another split."""
+    for name in ("train/a.spacy", "train/test.spacy", "train2.spacy"):
+        docbin.write([Document("1", "fine", [])], tmp_path / name)
+    assert len(list(docbin.read(tmp_path))) == 3
+
+
+@pytest.mark.parametrize("passage", [(0, 5, "x"), (-1, 2, "x"), (3, 2, "x"), (0, 4, 1), (0, 4)])
+def test_passages_that_are_none_of_the_text(
+    tmp_path: Path, nlp: spacy.Language, passage: tuple[object, ...]
+) -> None:
+    doc = nlp.make_doc("fine")
+    doc.user_data["passages"] = [(4, 4, "empty"), passage]
+    path = tmp_path / "a.spacy"
+    DocBin(store_user_data=True, docs=[doc]).to_disk(path)
+    with pytest.raises(OpenMedError, match=r"a\.spacy, document 1: .*(passage|damaged)"):
+        list(docbin.read(path))
+
+
 def test_zip_and_missing_file_and_empty_folder(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "zip.spacy", "w") as file:
         file.writestr("a", "b")

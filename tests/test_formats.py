@@ -314,6 +314,20 @@ def test_jsonl_of_annotation_tools(tmp_path: Path, shape: str) -> None:
     assert found.id == ("5" if shape == "doccano" else "")
 
 
+@pytest.mark.parametrize("empty", [None, []])
+def test_jsonl_entities_may_be_beside_a_key_with_nothing(tmp_path: Path, empty: object) -> None:
+    path = tmp_path / "export.jsonl"
+    span = {"start": 0, "end": 4, "label": "A"}
+    rows = [
+        {"text": "lung", "entities": empty, "spans": [span]},
+        {"text": "lung", "entities": empty, "label": [[0, 4, "A"]]},
+        {"text": "lung", "entities": [[0, 4, "A"]], "spans": empty},
+        {"text": "lung", "entities": empty},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf8")
+    assert [d.entities for d in jsonl.read(path)] == [[Entity(0, 4, "A")]] * 3 + [[]]
+
+
 def test_jsonl_leaves_out_what_an_annotator_did_not_accept(tmp_path: Path) -> None:
     path = tmp_path / "export.jsonl"
     answers = ["accept", "reject", "ignore", None]
@@ -331,6 +345,17 @@ BAD_ENTITIES = {
     "label a number": ('"entities": [[0, 1, 4]]', "0 to 1 is 4"),
     "label empty": ('"entities": [[0, 1, ""]]', "0 to 1 is ''"),
     "outside": ('"spans": [{"start": 0, "end": 9, "label": "D"}]', "0 to 9 lies outside"),
+    "two kinds of entities": (
+        '"spans": [[0, 1, "D"]], "entities": [], "label": [[1, 2, "D"]]',
+        "entities may be in spans or in label",
+    ),
+    "number of the text": ('"entities": [], "label": 0', "TypeError"),
+    "id of too many digits": ('"id": ' + "9" * 5_000, "JSON"),
+    "passage at infinity": ('"passages": [[Infinity, 1, "t"]]', "passage inf to 1 lies outside"),
+    "passage outside": ('"passages": [[3, 3, ""], [0, 4, "t"]]', "passage 0 to 4 lies outside"),
+    "passage backwards": ('"passages": [[2, 1, "t"]]', "passage 2 to 1 lies outside"),
+    "passage without a name": ('"passages": [[0, 1]]', "not enough values"),
+    "name of passage null": ('"passages": [[0, 1, null]]', "0 to 1 is None"),
     "nested too deep": ('"entities": ' + "[" * 100_000, "JSON"),
 }
 
@@ -376,6 +401,17 @@ def test_skipped_documents_are_counted_and_the_first_messages_kept(tmp_path: Pat
     assert skipped.count == 30
     assert len(skipped.messages) == 20
     assert skipped.messages[0].startswith(f"{path}, line 2: entity 0 to 9 lies outside")
+
+
+def test_a_line_that_is_not_utf_8_skips_one_document(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [b'{"id": 1, "text": "a"}', b'{"id": 2, "text": "caf\xe9"}', b'{"id": 2, "text": "b"}']
+    path.write_bytes(b"\n".join(rows))
+    with pytest.raises(OpenMedError, match=r"a\.jsonl, line 2: not UTF-8 .*0xe9"):
+        list(formats.read(path))
+    skipped = Skipped()
+    assert [d.text for d in formats.read(path, on_error=skipped)] == ["a", "b"]
+    assert (skipped.count, "line 2: not UTF-8" in skipped.messages[0]) == (1, True)
 
 
 # Memory

@@ -225,6 +225,8 @@ BAD_LINES = {
     "no column": ("Gout", "not an annotation of document '2'"),
     "other id": ("3\t0\t4\tGout\tDisease\tD1", "not an annotation of document '2'"),
     "unknown type": ("2\t0\t4\tGout\tVirus\tD1", "'Virus'.*Disease, Gene"),
+    "letter in the start": ("2\tl0\t4\tGout\tDisease\t-", "expected ID, start, end"),
+    "letter, no concept": ("2\tO\t4\tGout\tDisease", "expected ID, start, end"),
     "second title": ("2\t0\t4\tGout\tGene\n2|t|Gout", "not an annotation.*blank line"),
 }
 
@@ -245,6 +247,18 @@ def test_errors_name_file_and_line_and_skip_one_document(case: str, tmp_path: Pa
     assert (skipped.count, skipped.messages) == (1, [str(caught.value)])
 
 
+@pytest.mark.parametrize("bad", [b"2|t|caf\xe9\n2|a|", b"2|t|Gout\n2|a|\xff", b"\xff2|t|Gout\n"])
+def test_a_line_that_is_not_utf_8_skips_one_document(bad: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.pubtator"
+    path.write_bytes(b"1|t|Fine\n\n" + bad + b"\n\n3|t|Fine, too\n")
+    number = 3 if b"\n2|a|\xff" not in bad else 4
+    with pytest.raises(OpenMedError, match=rf"bad\.pubtator, line {number}: not UTF-8"):
+        list(pubtator.read(path))
+    skipped = Skipped()
+    assert [d.id for d in pubtator.read(path, on_error=skipped)] == ["1", "3"]
+    assert skipped.count == 1
+
+
 def test_annotations_without_a_text(tmp_path: Path) -> None:
     path = tmp_path / "bad.pubtator"
     path.write_text("1|t|Gout\n\n1\t0\t4\tGout\tDisease\tD1\n", encoding="utf8")
@@ -263,8 +277,6 @@ def test_an_id_that_comes_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"1|t|caf\xe9\n", "line 1: not UTF-8"),
-        (b"1|t|a\n\n2|t|b\n2|a|\xff\n", "line 4: not UTF-8"),
         (b"PK\x03\x04rest", "line 1: a zip archive"),
         ("1|t|Gout".encode("utf-16"), "line 1: UTF-16"),
     ],

@@ -195,7 +195,7 @@ def test_what_datasets_writes(tmp_path: Path) -> None:
     arrow = next((tmp_path / "saved").glob("*.arrow"))
     for path in (tmp_path / "a.parquet", tmp_path / "saved", tmp_path / "splits" / "dev", arrow):
         assert list(rows.read(path)) == EXPECTED, path
-    with pytest.raises(OpenMedError, match=r"several splits.*splits/dev, .*splits/train"):
+    with pytest.raises(OpenMedError, match=r"splits holds several splits \(dev, train\)"):
         list(rows.read(tmp_path / "splits"))
 
 
@@ -212,6 +212,17 @@ def test_a_folder_of_parquet_files_is_one_data_set(tmp_path: Path) -> None:
     found = list(rows.read(tmp_path))
     assert [d.id for d in found] == ["0", "1"]
     assert [len(d.entities) for d in found] == [1, 2]
+
+
+@pytest.mark.parametrize("folder", [".", "data"])
+def test_splits_side_by_side_are_not_read_as_one(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    data = Dataset.from_list(ROWS, features=FEATURES)
+    for split in ("train", "validation"):
+        data.to_parquet(tmp_path / folder / f"{split}-00000-of-00001.parquet")
+    with pytest.raises(OpenMedError, match=r"several splits \(.*train-00000.*, .*validation-"):
+        list(rows.read(tmp_path))
+    assert list(rows.read(tmp_path / folder / "train-00000-of-00001.parquet")) == EXPECTED
 
 
 def test_other_columns_are_not_read(tmp_path: Path) -> None:

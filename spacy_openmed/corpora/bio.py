@@ -49,7 +49,8 @@ class Detector:
     """Finds the scheme of a stream of sentences; needs memory for the kinds of tags only.
 
     It is the scheme with the fewest faults in all of them, so that one wrong line is a fault
-    and not another scheme; BIO2, where several have as few.
+    and not another scheme; BIO2, where several have as few. It is not IOB1 where that has no
+    use for a B: wrong tags that begin with I are more frequent than files in IOB1.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,8 @@ class Detector:
         def faults(scheme: str) -> int:
             return sum(n for pair, n in self._pairs.items() if _fault(*pair, scheme))
 
-        return min(SCHEMES, key=faults)
+        begun = any(tag[0] == "B" and _fault(before, tag, "IOB1") for before, tag in self._pairs)
+        return min((s for s in SCHEMES if not (begun and s == "IOB1")), key=faults)
 
 
 def detect(sentences: Iterable[Sequence[str]]) -> str:

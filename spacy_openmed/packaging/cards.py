@@ -45,8 +45,8 @@ def trained_on(adapter: Adapter) -> Edition | None:
     """The edition of its dataset that an adapter was trained on, as its record has it."""
     if adapters.TRAINING not in adapter.card:
         return None
-    record = json.loads(adapter.card[adapters.TRAINING])
-    return registry.edition_with(adapter.info.dataset, "train", record["data"]["train"])
+    data = json.loads(adapter.card[adapters.TRAINING]).get("data", {})
+    return registry.edition_with(adapter.info.dataset, "train", data.get("train", ""))
 
 
 def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:

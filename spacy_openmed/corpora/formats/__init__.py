@@ -14,6 +14,7 @@ from ...tables import markdown
 from ..detokenise import on_written_text
 from ..documents import Document
 from ..problems import OnError, stop
+from .splits import check_one_split
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def read(
 ) -> Iterator[Document]:
     """Read a file of any format.
 
-    path (Path): The file or folder.
+    path (Path): The file, or a folder of one split.
     types (Mapping[str, str] | None): Corpus types to user-facing labels; None keeps them.
     on_error (OnError): Called with what is wrong with a document, which is then left out.
     name (str | None): The format, if the file's name does not tell.
@@ -125,6 +126,10 @@ def read(
     RAISES (OpenMedError): Names file, line and reason.
     """
     chosen = guess(path) if name is None else find(name)
+    if chosen.name == "brat" and path.is_dir():
+        # Not in the reader: published corpora have folders of splits that are no longer used.
+        # By folders alone, as a document may be called "test1".
+        check_one_split(path, (file.relative_to(path).parent for file in path.rglob("*")))
     module = importlib.import_module(f".{chosen.name}", __name__)
     documents = module.read(path, types, on_error)
     yield from map(on_written_text, documents) if detokenised else documents

@@ -20,6 +20,7 @@ from ..problems import OnError, stop
 from .ids import UniqueIds
 from .lines import check_text
 from .mentions import NO_CONCEPT, add_concept, check_mention
+from .reading import explained, read_each
 
 if TYPE_CHECKING:
     from bioc import (
@@ -64,16 +65,11 @@ def read(
     RAISES (OpenMedError): Names the file, the line in XML or the document (counted from 1) in
         JSON, and what is not as it should be.
     """
-    sources = _from_xml(path) if _is_xml(path) else _from_json(path)
-    ids = UniqueIds("document")
-    for number, (where, source) in enumerate(sources, 1):
-        try:
-            document = _document(source, types, where)
-            ids.check(document.id, number, where)
-        except OpenMedError as error:
-            on_error(error)
-        else:
-            yield document
+    found = _from_xml(path) if _is_xml(path) else _from_json(path)
+    sources = ((number, where, source) for number, (where, source) in enumerate(found, 1))
+    yield from read_each(
+        sources, lambda source, where: _document(source, types, where), "document", on_error
+    )
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
@@ -172,7 +168,7 @@ def _skip_mark(file: BinaryIO) -> None:
 
 
 def _document(source: object, types: Mapping[str, str] | None, where: str) -> Document:
-    try:
+    with explained(f"{where}: not a BioC document"):
         decoded = _decode(source)
         text, passages = _text(decoded, where)
         entities = []
@@ -191,10 +187,6 @@ def _document(source: object, types: Mapping[str, str] | None, where: str) -> Do
             concepts=concepts,
             passages=passages,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, OpenMedError):
-            raise
-        raise OpenMedError(f"{where}: not a BioC document: {error!r}") from error
 
 
 def _decode(source: object) -> "BioCDocument":

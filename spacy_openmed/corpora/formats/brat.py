@@ -19,6 +19,7 @@ from ..problems import OnError, stop
 from .lines import check_text, numbered_lines
 from .mentions import ONE_BLANK, add_concept, check_mention
 
+_SUFFIXES = (".txt", ".ann", ".a1")
 _MENTION = re.compile(
     r"(T[^\t]*)\t(\S+) ([0-9]{1,18} [0-9]{1,18}(?:;[0-9]{1,18} [0-9]{1,18})*) *\t(.*)", re.DOTALL
 )
@@ -62,7 +63,8 @@ def write(documents: Iterable[Document], path: Path) -> None:
     become references of their own, and those without a database get "concept:", which is
     taken away on reading. Passages are not written.
 
-    path (Path): A folder that is not there, or holds .txt and .ann files only.
+    path (Path): A folder that is not there, or holds .txt and .ann files only; its name does
+        not end like those of files.
     RAISES (OpenMedError): An id that cannot be a file name, or comes twice; a label or concept
         with white space in it; lone surrogates.
     """
@@ -92,16 +94,15 @@ def write(documents: Iterable[Document], path: Path) -> None:
 
 def _members(path: Path) -> Iterator[tuple[str, Path]]:
     """RETURNS (Iterator[tuple[str, Path]]): Ids, and paths without suffix."""
-    suffixes = (".txt", ".ann", ".a1")
     if path.is_dir():
         names = (
             file.relative_to(path).as_posix()
             for file in path.rglob("*")
-            if file.name.endswith(suffixes) and file.is_file()
+            if file.name.endswith(_SUFFIXES) and file.is_file()
         )
         for identifier in sorted({name.rpartition(".")[0] for name in names}):
             yield identifier, path / identifier
-    elif path.name.endswith(suffixes):
+    elif path.name.endswith(_SUFFIXES):
         identifier = path.name.rpartition(".")[0]
         yield identifier, path.with_name(identifier)
     else:
@@ -173,6 +174,11 @@ def _mention(
 
 
 def _check_target(path: Path) -> None:
+    if path.name.lower().endswith(_SUFFIXES):
+        raise OpenMedError(
+            f"{path}: brat is written to a folder, which has two files for each document. Give "
+            f"the path of a folder, without {path.suffix}, and the format brat."
+        )
     if path.is_dir():
         others = (
             file

@@ -23,7 +23,8 @@ from ..detokenise import on_written_text
 from ..documents import Document, user_label
 from ..problems import OnError, stop
 from .ids import UniqueIds
-from .lines import numbered_lines
+from .lines import check_line, numbered_lines
+from .reading import read_each
 
 _DOCUMENT = "# doc = "
 _DOCSTART = "-DOCSTART-"
@@ -98,15 +99,17 @@ class _Layout:
 
     def row(self, line: str) -> tuple[str, str] | None:
         """Token and tag; None if the line is not as the others."""
-        columns = line.split(self.separator)
-        if len(columns) != self.columns or not columns[0].strip():
+        columns = _cells(line, self.separator)
+        if len(columns) != self.columns or not columns[0]:
             return None
         return (columns[0], columns[-1]) if bio.is_tag(columns[-1], self.scheme) else None
 
     def is_comment(self, line: str) -> bool:
-        # A token "#" has a TAB after it, or as many columns as other tokens.
+        # A token "#" has a TAB after it, or a tag at the end of its line.
         return line.startswith("# ") and (
-            "\t" not in line if self.separator else len(line.split()) != self.columns
+            "\t" not in line
+            if self.separator
+            else not bio.is_tag(_cells(line, self.separator)[-1], self.scheme)
         )
 
     def expected(self) -> str:
@@ -120,31 +123,37 @@ class _Layout:
 class _Block:
     """Lines of a document, or of a sentence where there are no documents.
 
-    name (str): Its id, may be "".
-    number (int): Of the line that starts it; 0 if none does.
+    number (int): Of its first line.
+    name (str | None): Its id, may be ""; None if its first line is a token.
     lines (list[tuple[str, str]]): File and number, and the line itself.
     """
 
-    name: str = ""
-    number: int = 0
+    number: int
+    name: str | None
     lines: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _cells(line: str, separator: str | None) -> list[str]:
+    return [cell.strip() for cell in line.split(separator)]
 
 
 def _survey(path: Path, scheme: str | None) -> _Layout:
     """Go through a file to see how it is laid out; memory stays flat."""
-    separator = "\t" if any("\t" in line for line in _readable(path)) else None
+    # A line that is not UTF-8 is for the reader to tell of, when it comes to its document.
+    lines = numbered_lines(path, escaped=True)
+    separator = "\t" if any("\t" in line for _, line in lines) else None
     columns: Counter[int] = Counter()
     detector = bio.Detector()
     documents = False
     tags: list[str] = []
-    for line in _readable(path):
+    for _, line in numbered_lines(path, escaped=True):
         starts = _document_name(line) is not None
         documents |= starts
         if starts or not line.strip():
             detector.add(tags)
             tags = []
         elif separator is None or "\t" in line:
-            cells = line.split(separator)
+            cells = _cells(line, separator)
             columns[len(cells)] += 1
             tags.append(cells[-1])
     detector.add(tags)
@@ -154,15 +163,6 @@ def _survey(path: Path, scheme: str | None) -> _Layout:
         documents,
         detector.scheme() if scheme is None else bio.find_scheme(scheme),
     )
-
-
-def _readable(path: Path) -> Iterator[str]:
-    """Lines up to the first that cannot be read, which the reader will come to again."""
-    try:
-        for _, line in numbered_lines(path):
-            yield line
-    except OpenMedError:
-        return
 
 
 def _document_name(line: str) -> str | None:
@@ -177,50 +177,48 @@ def _document_name(line: str) -> str | None:
 def _documents(
     path: Path, layout: _Layout, types: Mapping[str, str] | None, on_error: OnError
 ) -> Iterator[Document]:
-    ids = UniqueIds("line")
-    for block in _blocks(path, layout):
-        try:
-            document = _document(block, layout, types)
-            ids.check(block.name, block.number, f"{path}, line {block.number}")
-        except OpenMedError as error:
-            on_error(error)
-        else:
-            # Comments alone are no document; a line that starts one is.
-            if document.tokens or block.number:
-                yield document
+    blocks = ((block.number, block.lines[0][0], block) for block in _blocks(path, layout))
+    yield from read_each(blocks, lambda block, _: _document(block, layout, types), "line", on_error)
 
 
 def _blocks(path: Path, layout: _Layout) -> Iterator[_Block]:
-    block = _Block()
-    for number, (where, line) in enumerate(numbered_lines(path), 1):
+    block: _Block | None = None
+    for number, (where, line) in enumerate(numbered_lines(path, escaped=True), 1):
         name = _document_name(line)
         if name is not None or not (layout.documents or line.strip()):
-            if block.number or block.lines:
+            if block is not None:
                 yield block
-            block = _Block() if name is None else _Block(name, number)
-        elif line.strip() or block.lines:
+            block = None
+        if block is None and line.strip():
+            block = _Block(number, name)
+        if block is not None:
             block.lines.append((where, line))
-    if block.number or block.lines:
+    if block is not None:
         yield block
 
 
-def _document(block: _Block, layout: _Layout, types: Mapping[str, str] | None) -> Document:
+def _document(block: _Block, layout: _Layout, types: Mapping[str, str] | None) -> Document | None:
+    for where, line in block.lines:
+        check_line(line, where)
     words: list[str] = []
     tokens: list[tuple[int, int]] = []
     sentences: list[tuple[int, int]] = []
     entities: list[Entity] = []
     position = 0
-    for where, sentence, tags in _sentences(block, layout):
+    for places, sentence, tags in _sentences(block, layout):
         first = len(tokens)
         for word in sentence:
             tokens.append((position, position + len(word)))
             position += len(word) + 1
         words += sentence
         sentences.append((first, len(tokens)))
-        for a, b, label in bio.decode(tags, layout.scheme, where):
+        for a, b, label in bio.decode(tags, layout.scheme, places):
             start, end = tokens[first + a][0], tokens[first + b - 1][1]
-            entities.append(Entity(start, end, user_label(label, types, where[a])))
-    return Document(block.name, " ".join(words), entities, tokens=tokens, sentences=sentences)
+            entities.append(Entity(start, end, user_label(label, types, places[a])))
+    # Comments alone are no document; a line that starts one is.
+    if not tokens and block.name is None:
+        return None
+    return Document(block.name or "", " ".join(words), entities, tokens=tokens, sentences=sentences)
 
 
 def _sentences(block: _Block, layout: _Layout) -> Iterator[tuple[list[str], list[str], list[str]]]:
@@ -228,8 +226,9 @@ def _sentences(block: _Block, layout: _Layout) -> Iterator[tuple[list[str], list
     where: list[str] = []
     words: list[str] = []
     tags: list[str] = []
+    lines = block.lines if block.name is None else block.lines[1:]
     # A blank line more, for the last sentence.
-    for place, line in (*block.lines, ("", "")):
+    for place, line in (*lines, ("", "")):
         if line.strip():
             row = layout.row(line)
             if row is not None:

@@ -17,6 +17,8 @@ from ...labelling import Flatten, outermost
 from ..documents import Document, check_span, user_label
 from ..problems import OnError, stop
 from .ids import UniqueIds
+from .reading import check_passages, explained, read_each
+from .splits import check_one_split
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -38,23 +40,20 @@ def read(
     group, such as a span categorizer's "sc", is taken by that. Tokens are those of the doc
     that are not white space.
 
-    path (Path): The file, or a folder whose .spacy files are read in the order of their names.
+    path (Path): The file, or a folder of one split, whose .spacy files are read in the order
+        of their names.
     types (Mapping[str, str] | None): Corpus types to user-facing labels.
     on_error (OnError): Called with what is wrong with a document, which is then left out.
     YIELDS (Document): With tokens, and with sentences where the doc has their starts.
     RAISES (OpenMedError): Names the file and the document, counted from 1.
     """
     for file in _files(path):
-        ids = UniqueIds("document")
-        for number, doc in enumerate(_docs(file), 1):
-            where = f"{file}, document {number}"
-            try:
-                document = _document(doc, types, where)
-                ids.check(document.id, number, where)
-            except OpenMedError as error:
-                on_error(error)
-            else:
-                yield document
+        docs = (
+            (number, f"{file}, document {number}", doc) for number, doc in enumerate(_docs(file), 1)
+        )
+        yield from read_each(
+            docs, lambda doc, where: _document(doc, types, where), "document", on_error
+        )
 
 
 def write(documents: Iterable[Document], path: Path, flatten: Flatten = outermost) -> None:
@@ -92,6 +91,7 @@ def _files(path: Path) -> list[Path]:
     ]
     if not files:
         raise OpenMedError(f"{path}: no .spacy file in this folder.")
+    check_one_split(path, (file.relative_to(path) for file in files))
     return files
 
 
@@ -113,7 +113,7 @@ def _docs(path: Path) -> Iterator["Doc"]:
 
 def _document(doc: "Doc", types: Mapping[str, str] | None, where: str) -> Document:
     text = doc.text
-    try:
+    with explained(f"{where}: its annotation is damaged"):
         entities = []
         concepts = {}
         for span in _mentions(doc, where):
@@ -123,7 +123,6 @@ def _document(doc: "Doc", types: Mapping[str, str] | None, where: str) -> Docume
             if span.kb_id_:
                 concepts[entity[:3]] = span.kb_id_
         tokens = [token for token in doc if not token.text.isspace()]
-        passages = doc.user_data.get("passages", ())
         return Document(
             str(doc.user_data.get("id", "")),
             text,
@@ -131,12 +130,8 @@ def _document(doc: "Doc", types: Mapping[str, str] | None, where: str) -> Docume
             tokens=[(token.idx, token.idx + len(token)) for token in tokens],
             sentences=_sentences(doc),
             concepts=concepts,
-            passages=[(int(start), int(end), str(name)) for start, end, name in passages],
+            passages=check_passages(doc.user_data.get("passages", ()), text, where),
         )
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, OpenMedError):
-            raise
-        raise OpenMedError(f"{where}: its annotation is damaged: {error!r}") from error
 
 
 def _mentions(doc: "Doc", where: str) -> list["Span"]:

@@ -9,7 +9,7 @@ or "labels" (doccano), and each may be an object with "start" and "end" (or "sta
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from ...files import atomic_file
 from ..documents import Document, check_span, user_label
 from ..problems import OnError, stop
 from .ids import UniqueIds
-from .lines import numbered_lines
+from .lines import check_line, numbered_lines
+from .reading import check_passages, explained, read_each
 
 _ENTITIES = ("entities", "spans", "label", "labels")
 
@@ -35,18 +36,12 @@ def read(
     YIELDS (Document): Entities may be nested.
     RAISES (OpenMedError): Names file and line of what is not as it should be.
     """
-    ids = UniqueIds("line")
-    for number, (where, line) in enumerate(numbered_lines(path), 1):
-        if line.strip():
-            try:
-                document = _document(line, types, where)
-                if document is not None:
-                    ids.check(document.id, number, where)
-            except OpenMedError as error:
-                on_error(error)
-            else:
-                if document is not None:
-                    yield document
+    lines = (
+        (number, where, line)
+        for number, (where, line) in enumerate(numbered_lines(path, escaped=True), 1)
+        if line.strip()
+    )
+    yield from read_each(lines, lambda line, where: _document(line, types, where), "line", on_error)
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
@@ -78,9 +73,11 @@ def _line(document: Document) -> str:
 
 
 def _document(line: str, types: Mapping[str, str] | None, where: str) -> Document | None:
+    check_line(line, where)
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    # Besides what is no JSON, numbers of more digits than Python takes.
+    except (ValueError, RecursionError) as error:
         raise OpenMedError(f"{where}: not an object in JSON: {error}") from error
     return from_row(row, types, where)
 
@@ -94,7 +91,8 @@ def from_row(row: Any, types: Mapping[str, str] | None, where: str) -> Document 
     RETURNS (Document | None): None if an annotator rejected or ignored the text.
     RAISES (OpenMedError): Not as it should be.
     """
-    try:
+    expected = "not an object with text and entities [[start, end, label], …]"
+    with explained(f"{where}: {expected}"):
         if row.get("answer", "accept") != "accept":
             return None
         text = row["text"]
@@ -102,26 +100,33 @@ def from_row(row: Any, types: Mapping[str, str] | None, where: str) -> Document 
             raise TypeError(f"text is {text!r}")
         entities = []
         concepts = {}
-        for item in next((row[key] for key in _ENTITIES if key in row), []):
+        for item in _annotations(row, where):
             entity, concept = _entity(item, text, types, where)
             entities.append(entity)
             if concept:
                 concepts[entity[:3]] = str(concept)
-        passages = [(int(a), int(b), str(name)) for a, b, name in row.get("passages", [])]
         identifier = row.get("id")
         return Document(
             "" if identifier is None else str(identifier),
             text,
             entities,
             concepts=concepts,
-            passages=passages,
+            passages=check_passages(row.get("passages", []), text, where),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, OpenMedError):
-            raise
+
+
+def _annotations(row: Mapping[str, Any], where: str) -> Iterable[Any]:
+    """The entities, under whichever key they are; tools leave others empty beside it."""
+    filled = [key for key in _ENTITIES if not _is_empty(row.get(key))]
+    if len(filled) > 1:
         raise OpenMedError(
-            f"{where}: not an object with text and entities [[start, end, label], …]: {error!r}"
-        ) from error
+            f"{where}: entities may be in {' or in '.join(filled)}. Leave one of them."
+        )
+    return row[filled[0]] if filled else ()
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, Sized) and len(value) == 0)
 
 
 def _entity(

@@ -16,9 +16,11 @@ _MAGIC = {
 }
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+def numbered_lines(path: Path, escaped: bool = False) -> Iterator[tuple[str, str]]:
     """Read a UTF-8 file, with or without a byte order mark, LF or CRLF.
 
+    escaped (bool): Yield a line that is not UTF-8, too, with surrogates for the wrong bytes, so
+        that the lines after it can be read; ``check_line`` then tells it from others.
     YIELDS (tuple[str, str]): File and line number for messages; the line without its end.
     RAISES (OpenMedError): Names the line that is not UTF-8, or what the file is instead of
         text.
@@ -27,11 +29,23 @@ def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path}, line {number}"
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise OpenMedError(f"{where}: not UTF-8 ({error}). Convert the file.") from error
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
+            if not escaped:
+                check_line(text, where)
             yield where, text.rstrip("\r\n")
+
+
+def check_line(line: str, where: str) -> None:
+    """See that a line was UTF-8.
+
+    line (str): As ``numbered_lines`` yields it.
+    RAISES (OpenMedError): It was not; names the place.
+    """
+    # Nothing in UTF-8 becomes a surrogate, so these are wrong bytes.
+    try:
+        line.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OpenMedError(f"{where}: not UTF-8 ({error}). Convert the file.") from error
 
 
 def check_text(path: Path) -> None:

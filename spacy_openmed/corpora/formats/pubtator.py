@@ -17,13 +17,15 @@ from ...files import atomic_file
 from ..documents import Document, check_span, user_label
 from ..problems import OnError, stop
 from .ids import UniqueIds
-from .lines import numbered_lines
+from .lines import check_line, numbered_lines
 from .mentions import NO_CONCEPT, ONE_BLANK, add_concept, check_mention
+from .reading import read_each
 
 _SECTION = re.compile(r"([^|\t]+)\|([^|\t]+)\|(.*)", re.DOTALL)
 _MENTION = re.compile(
     r"[^\t]*\t([0-9]{1,18})\t([0-9]{1,18})\t([^\t]*)\t([^\t]+)(?:\t([^\t]*))?(?:\t.*)?", re.DOTALL
 )
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _NAMES = {"t": "title", "a": "abstract"}
 _CODES = {name: code for code, name in _NAMES.items()}
 
@@ -44,15 +46,8 @@ def read(
     YIELDS (Document): With passages "title" and "abstract".
     RAISES (OpenMedError): Names file and line of what is not as it should be.
     """
-    ids = UniqueIds("line")
-    for number, block in _blocks(path):
-        try:
-            document = _document(block, types)
-            ids.check(document.id, number, block[0][0])
-        except OpenMedError as error:
-            on_error(error)
-        else:
-            yield document
+    blocks = ((number, block[0][0], block) for number, block in _blocks(path))
+    yield from read_each(blocks, lambda block, _: _document(block, types), "line", on_error)
 
 
 def write(documents: Iterable[Document], path: Path) -> None:
@@ -82,7 +77,7 @@ def _blocks(path: Path) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     """The lines of one document after the other, and the number of the first."""
     block: list[tuple[str, str]] = []
     first = 0
-    for number, (where, line) in enumerate(numbered_lines(path), 1):
+    for number, (where, line) in enumerate(numbered_lines(path, escaped=True), 1):
         section = _SECTION.fullmatch(line)
         other = section and block and not block[0][1].startswith(f"{section[1]}|")
         if block and (other or not line.strip()):
@@ -96,6 +91,8 @@ def _blocks(path: Path) -> Iterator[tuple[int, list[tuple[str, str]]]]:
 
 
 def _document(block: list[tuple[str, str]], types: Mapping[str, str] | None) -> Document:
+    for where, line in block:
+        check_line(line, where)
     where, line = block[0]
     first = _SECTION.fullmatch(line)
     if first is None:
@@ -116,14 +113,26 @@ def _document(block: list[tuple[str, str]], types: Mapping[str, str] | None) -> 
                 f"{where}: not an annotation of document '{identifier}': {line!r}. Between "
                 f"documents there has to be a blank line."
             )
-        # A relation has its type where a mention has its start.
-        if line.split("\t")[1][:1].isalpha():
+        if _is_relation(line.split("\t"), text):
             continue
         entity, concept = _mention(line, text, types, where)
         entities.append(entity)
         if concept not in NO_CONCEPT:
             add_concept(concepts, entity[:3], concept)
     return Document(identifier, text, entities, concepts=concepts, passages=passages)
+
+
+def _is_relation(columns: Sequence[str], text: str) -> bool:
+    """Whether a relation's type stands where a mention has its start.
+
+    A mention with letters in its start is none. It has a number for its end, as relations of
+    genes have, but more columns than these, or the words that end there.
+    """
+    if not columns[1][:1].isalpha():
+        return False
+    if len(columns) < 5 or not _NUMBER.fullmatch(columns[2]):
+        return True
+    return len(columns) == 5 and not text[: int(columns[2])].endswith(columns[3])
 
 
 def _mention(

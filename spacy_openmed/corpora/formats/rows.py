@@ -19,6 +19,8 @@ from ..documents import Document, user_label
 from ..problems import OnError, stop
 from . import jsonl
 from .ids import UniqueIds
+from .reading import read_each
+from .splits import check_one_split
 
 if TYPE_CHECKING:
     import datasets
@@ -61,18 +63,16 @@ def documents(
         tag_names = _class_names(getattr(rows, "features", None))
     if scheme is None:
         scheme = "BIO2" if isinstance(rows, Iterator) else bio.detect(_sentences(rows, tag_names))
-    ids = UniqueIds("row")
-    for number, row in enumerate(rows):
-        place = f"{where}, row {number}" if where else f"row {number}"
-        try:
-            document = _document(row, tag_names, types, place, scheme)
-            if document is not None:
-                ids.check(document.id, number, place)
-        except OpenMedError as error:
-            on_error(error)
-        else:
-            if document is not None:
-                yield document
+    sources = (
+        (number, f"{where}, row {number}" if where else f"row {number}", row)
+        for number, row in enumerate(rows)
+    )
+    yield from read_each(
+        sources,
+        lambda row, place: _document(row, tag_names, types, place, scheme),
+        "row",
+        on_error,
+    )
 
 
 def read(
@@ -81,7 +81,7 @@ def read(
     """Read documents a few rows at a time. The tags are gone through once before.
 
     path (Path): A .parquet or .arrow file, a folder that ``Dataset.save_to_disk`` made, or a
-        folder with .parquet files, which are read in the order of their names.
+        folder with .parquet files of one split, which are read in the order of their names.
     types (Mapping[str, str] | None): Corpus types to user-facing labels.
     on_error (OnError): Called with what is wrong with a row, which is then left out.
     YIELDS (Document): See ``documents``.
@@ -132,11 +132,12 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir() or (path / "state.json").is_file():
         return [path]
     if (path / "dataset_dict.json").is_file():
-        splits = ", ".join(sorted(str(p.parent) for p in path.glob("*/state.json")))
-        raise OpenMedError(f"{path}: holds several splits. Give one of them: {splits}.")
+        splits = ", ".join(sorted(p.parent.name for p in path.glob("*/state.json")))
+        raise OpenMedError(f"{path} holds several splits ({splits}). Give one of them.")
     files = sorted(path.rglob("*.parquet"))
     if not files:
         raise OpenMedError(f"{path}: no data set of save_to_disk, and no .parquet file in it.")
+    check_one_split(path, (file.relative_to(path) for file in files))
     return files
 
 
