@@ -322,7 +322,7 @@ def test_jsonl_entities_may_be_beside_a_key_with_nothing(tmp_path: Path, empty: 
         {"text": "lung", "entities": empty, "spans": [span]},
         {"text": "lung", "entities": empty, "label": [[0, 4, "A"]]},
         {"text": "lung", "entities": [[0, 4, "A"]], "spans": empty},
-        {"text": "lung", "entities": empty},
+        {"text": "lung", "entities": empty, "spans": []},
     ]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf8")
     assert [d.entities for d in jsonl.read(path)] == [[Entity(0, 4, "A")]] * 3 + [[]]

@@ -117,16 +117,16 @@ def from_row(row: Any, types: Mapping[str, str] | None, where: str) -> Document 
 
 def _annotations(row: Mapping[str, Any], where: str) -> Iterable[Any]:
     """The entities, under whichever key they are; tools leave others empty beside it."""
-    filled = [key for key in _ENTITIES if not _is_empty(row.get(key))]
+    given = [key for key in _ENTITIES if key in row]
+    known = [key for key in given if row[key] is not None]
+    if given and not known:
+        raise TypeError(f"{' and '.join(given)}: null")
+    filled = [key for key in known if not (isinstance(row[key], Sized) and len(row[key]) == 0)]
     if len(filled) > 1:
         raise OpenMedError(
             f"{where}: entities may be in {' or in '.join(filled)}. Leave one of them."
         )
     return row[filled[0]] if filled else ()
-
-
-def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, Sized) and len(value) == 0)
 
 
 def _entity(
