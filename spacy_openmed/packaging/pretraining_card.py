@@ -67,6 +67,7 @@ def card(
         "Loss": f"{adaptation['losses'][0]:.2f} at first, {adaptation['losses'][-1]:.2f} at last",
         "Duration": f"{adaptation['seconds'] / 60:.0f} minutes",
         "Made with": f"spacy-openmed {record['spacy_openmed']}",
+        **({"Note": record["note"]} if "note" in record else {}),
     }
     texts = [[f"`{name}`", f"`{digest}`"] for name, digest in record["texts"].items()]
     return f"""---
