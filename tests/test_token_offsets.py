@@ -257,3 +257,9 @@ def test_published_tokens_lie_in_the_original_texts(dataset: str, corpora_dir: P
     assert differences == DIFFERENCES[dataset]
     expected = SPOILT.get(dataset, [])
     assert [message.split(",")[0] for message in spoilt] == expected
+
+
+def test_a_text_may_have_what_stands_for_a_bracket_elsewhere() -> None:
+    tokens = [(0, 1), (2, 7)]
+    document = Document("d", "0 -LRB-", [Entity(0, 7, "X")], tokens, [(0, 2)])
+    assert document_on_text(document, "0-LRB-").entities == [Entity(0, 6, "X")]

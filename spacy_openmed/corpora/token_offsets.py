@@ -108,7 +108,7 @@ def document_on_text(document: Document, text: str, where: str = "") -> Document
     for entity in document.entities:
         first, last = first_and_last(entity.start, entity.end, f"{entity.label} entity")
         start, end = tokens[first][0], tokens[last][1]
-        if "".join(map(_plain_token, words[first : last + 1])) != _plain(text[start:end]):
+        if not _same(words[first : last + 1], text[start:end]):
             raise OpenMedError(
                 f"{_prefix(where)}{entity.label} entity "
                 f"{document.text[entity.start : entity.end]!r} is {text[start:end]!r} in the text, "
@@ -135,6 +135,13 @@ def document_on_text(document: Document, text: str, where: str = "") -> Document
         concepts=concepts,
         passages=passages,
     )
+
+
+def _same(words: Sequence[str], text: str) -> bool:
+    """Whether a text is these words, blanks and known spellings aside."""
+    # Literally first: a text may itself have "-LRB-", which as a token stands for "(".
+    literal = "".join("".join(words).split()) == "".join(text.split())
+    return literal or "".join(map(_plain_token, words)) == _plain(text)
 
 
 def _prefix(where: str) -> str:
