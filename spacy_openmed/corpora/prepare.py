@@ -19,7 +19,6 @@ from ..about import __version__
 from ..backbones import file_sha256
 from ..errors import OpenMedError
 from ..files import atomic_folder
-from ..labelling import FLATTEN
 from . import originals
 from .documents import Document
 from .folder import SPLITS, corpus_file
@@ -171,9 +170,7 @@ def _write(dataset: Dataset, split: str, content: Split, folder: Path) -> None:
         if content.tokenised is not None:
             conll.write(content.tokenised, folder / f"{split}.conll")
         labelled = jsonl.read(raw, dataset.types)
-        docbin.write(
-            _counted(labelled, progress), folder / f"{split}.spacy", FLATTEN[dataset.nested]
-        )
+        docbin.write(_counted(labelled, progress), folder / f"{split}.spacy", dataset.flatten)
 
 
 def _counted(documents: Iterable[Document], progress: Any) -> Iterator[Document]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OpenMedError
-from ..labelling import FLATTEN, Flatten
+from ..labelling import FLATTEN, Flatten, outermost
 from .statistics import SplitStatistics
 
 _FILE = Path(__file__).parent / "registry.toml"
@@ -91,6 +91,11 @@ class Dataset:
     user_data: str = ""
     nested: str = "outermost"
 
+    @property
+    def flatten(self) -> Flatten:
+        """What ``nested`` names."""
+        return FLATTEN[self.nested]
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -131,7 +136,7 @@ def dataset(name: str) -> Dataset:
 def flatten(name: str) -> Flatten:
     """What is done about nested mentions of a dataset; of any other name: the outermost stay."""
     known = datasets().get(name)
-    return FLATTEN[known.nested if known else "outermost"]
+    return known.flatten if known else outermost
 
 
 def edition_with(name: str, split: str, raw_sha256: str) -> Edition | None:

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OpenMedError
-from ..labelling import FLATTEN
 from . import registry
+from .differing import differing
 from .duplicates import Sentences, merged, repeated_sentences, shared_percent
 from .folder import SPLITS, corpus_file, corpus_file_or_none, installed
 from .formats import conll, jsonl
 from .registry import Dataset, Edition, Overlap
 from .shingles import shingles
-from .statistics import ConllStatistics, RawStatistics, SplitStatistics, differing
+from .statistics import SplitStatistics, conll_statistics, raw_statistics
 
 Progress = Callable[[str], None]
 
@@ -120,34 +120,28 @@ def verify_dataset(folder: Path, dataset: Dataset) -> tuple[Found, dict[str, NDA
     problems: list[str] = []
     for split in SPLITS:
         counts: dict[str, Any] = {}
+        raw = tagged = None
         try:
-            raw = RawStatistics()
             path = corpus_file(folder, dataset.id, split, ".jsonl")
-            texts[split] = merged(
-                shingles(document.text) for document in raw.count(jsonl.read(path, dataset.types))
-            )
-            counts |= raw.to_dict()
+            raw = list(jsonl.read(path, dataset.types))
+            texts[split] = merged(shingles(document.text) for document in raw)
+            counts |= raw_statistics(raw)
         except OpenMedError as error:
             problems.append(str(error))
         tokens = corpus_file_or_none(folder, dataset.id, split, ".conll")
         # Some editions have no published tokens; where one has, its counts are missed below.
         if tokens is not None:
+            sentences[split] = Sentences()
             try:
-                tagged = ConllStatistics()
-                sentences[split] = Sentences()
-                read = conll.read(tokens, dataset.types, scheme="BIO2")
-                for document in tagged.count(read):
+                tagged = list(conll.read(tokens, dataset.types, scheme="BIO2"))
+                for document in tagged:
                     sentences[split].add(document)
-                counts |= tagged.to_dict()
+                counts |= conll_statistics(tagged)
             except OpenMedError as error:
                 problems.append(str(error))
-        if "documents" in counts and "sentences" in counts and tokens is not None:
+        if raw is not None and tagged is not None:
             try:
-                counts |= differing(
-                    jsonl.read(path, dataset.types),
-                    conll.read(tokens, dataset.types, scheme="BIO2"),
-                    FLATTEN[dataset.nested],
-                )
+                counts |= differing(raw, tagged, dataset.flatten)
             except OpenMedError as error:
                 problems.append(f"{split}: {error}")
         splits[split] = SplitStatistics(**counts)
