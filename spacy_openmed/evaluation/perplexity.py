@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import OpenMedError
 from ..labelling import IGNORED
+from ..training.samples import collate
 from ..windows import pack
 
 Progress = Callable[[int], None]
@@ -85,19 +86,14 @@ def window_losses(
     device = next(model.parameters()).device
     sums = np.zeros(len(masked))
     for batch in pack([len(w.ids) for w in masked], batch_wordpieces):
-        longest = max(len(masked[i].ids) for i in batch)
-        ids = np.full((len(batch), longest), pad, dtype=np.int64)
-        attention = np.zeros_like(ids)
-        labels = np.full_like(ids, IGNORED)
-        for row, i in enumerate(batch):
-            length = len(masked[i].ids)
-            ids[row, :length], labels[row, :length] = masked[i].ids, masked[i].labels
-            attention[row, :length] = 1
+        inputs = collate(
+            [{"input_ids": masked[i].ids, "labels": masked[i].labels} for i in batch], pad
+        )
         with torch.inference_mode():
             losses = model.losses(
-                *(torch.from_numpy(array).to(device) for array in (ids, attention, labels))
+                *(inputs[name].to(device) for name in ("input_ids", "attention_mask", "labels"))
             )
-        rows = np.nonzero(labels != IGNORED)[0]
+        rows = np.nonzero(inputs["labels"].numpy() != IGNORED)[0]
         found = np.bincount(rows, weights=losses.double().cpu().numpy(), minlength=len(batch))
         sums[list(batch)] = found
         progress(len(batch))

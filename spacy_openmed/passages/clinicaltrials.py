@@ -1,12 +1,12 @@
 """ClinicalTrials.gov: JSON of its API (version 2), or the tables of AACT."""
 
-import codecs
 import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..corpora.formats.lines import skip_mark
 from ..corpora.problems import OnError, stop
 from ..errors import OpenMedError
 from .inputs import DAMAGE, damaged, each_file, open_bytes
@@ -74,7 +74,7 @@ class Pages:
 def _file(path: Path, pages: Pages, on_error: OnError) -> Iterator[Record]:
     with open_bytes(path) as file:
         try:
-            start = _skip_mark(file)
+            start = skip_mark(file)
             head = file.read(4096).lstrip()
             if not head:
                 raise OpenMedError(f"{path}, line 1: empty file.")
@@ -85,15 +85,6 @@ def _file(path: Path, pages: Pages, on_error: OnError) -> Iterator[Record]:
         except DAMAGE as error:
             raise damaged(f"{path}, line 1", error) from error
     yield from _table(path, on_error)
-
-
-def _skip_mark(file: BinaryIO) -> int:
-    """Where the text begins, after a byte order mark."""
-    start = len(codecs.BOM_UTF8)
-    if file.read(start) != codecs.BOM_UTF8:
-        start = 0
-    file.seek(start)
-    return start
 
 
 def _json(path: Path, file: BinaryIO, pages: Pages, on_error: OnError) -> Iterator[Record]:

@@ -1,6 +1,5 @@
 """Masked language modelling: encoder and head, and the text as windows."""
 
-import gzip
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM
 
+from ..corpora.problems import stop
 from ..errors import OpenMedError
 from ..labelling import IGNORED
+from ..passages.inputs import text_lines
 from ..windows import SpecialTokens, cut, encode_batch
 
 # Shorter windows have next to nothing to predict a masked wordpiece from.
@@ -150,20 +151,9 @@ def read_passages(paths: Iterable[Path]) -> Iterator[str]:
     RAISES (OpenMedError): Names the file and line that is not UTF-8, or is cut short.
     """
     for path in paths:
-        opener: Any = gzip.open if path.suffix == ".gz" else open
-        number = 0
-        try:
-            with opener(path, "rb") as file:
-                for number, raw in enumerate(file, 1):
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                    if line:
-                        yield line
-        except UnicodeDecodeError as error:
-            raise OpenMedError(
-                f"{path}, line {number}: not UTF-8 ({error}). Convert the file."
-            ) from error
-        except (OSError, EOFError) as error:
-            raise OpenMedError(f"{path}, after line {number}: cannot be read ({error}).") from error
+        for _, line in text_lines(path, stop):
+            if line.strip():
+                yield line.strip()
 
 
 def windows(

@@ -18,7 +18,7 @@ from ...files import atomic_file
 from ..documents import Document, check_span, user_label
 from ..problems import OnError, stop
 from .ids import UniqueIds
-from .lines import check_text
+from .lines import check_text, skip_mark
 from .mentions import NO_CONCEPT, add_concept, check_mention
 from .reading import explained, read_each
 
@@ -42,7 +42,6 @@ _CONCEPTS = (
 _NOT_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # More is a damaged offset rather than text that was left out.
 _LONGEST_GAP = 10_000_000
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read(
@@ -96,7 +95,8 @@ def write(documents: Iterable[Document], path: Path) -> None:
 def _is_xml(path: Path) -> bool:
     check_text(path)
     with path.open("rb") as file:
-        start = file.read(1000).removeprefix(_BYTE_ORDER_MARK).lstrip()
+        skip_mark(file)
+        start = file.read(1000).lstrip()
     if not start.startswith((b"<", b"{", b"[")):
         raise OpenMedError(f"{path}, line 1: neither XML nor JSON.")
     return start.startswith(b"<")
@@ -138,7 +138,7 @@ def _from_json(path: Path) -> Iterator[tuple[str, object]]:
     try:
         with path.open("rb") as file:
             place = _place(file, path)
-            _skip_mark(file)
+            skip_mark(file)
             items = ijson.items(file, place, multiple_values=True, use_float=True)
             for number, item in enumerate(items, 1):
                 yield f"{path}, document {number}", item
@@ -151,7 +151,7 @@ def _place(file: BinaryIO, path: Path) -> str:
     """The place of documents in a JSON file, as ijson writes places."""
     import ijson
 
-    _skip_mark(file)
+    skip_mark(file)
     for place, event, value in ijson.parse(file, multiple_values=True, use_float=True):
         if event == "map_key" and value == "documents":
             return f"{place}.documents.item".lstrip(".")
@@ -159,12 +159,6 @@ def _place(file: BinaryIO, path: Path) -> str:
         if event == "map_key" and value == "passages":
             return str(place)
     raise OpenMedError(f"{path}: no BioC, there are neither documents nor passages in it.")
-
-
-def _skip_mark(file: BinaryIO) -> None:
-    file.seek(0)
-    if file.read(len(_BYTE_ORDER_MARK)) != _BYTE_ORDER_MARK:
-        file.seek(0)
 
 
 def _document(source: object, types: Mapping[str, str] | None, where: str) -> Document:

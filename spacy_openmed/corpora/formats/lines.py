@@ -1,7 +1,9 @@
 """Lines of a text file that may have been through other programs."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ...errors import OpenMedError
 
@@ -61,3 +63,14 @@ def check_text(path: Path) -> None:
     for magic, name in _MAGIC.items():
         if head.startswith(magic):
             raise OpenMedError(f"{path}, line 1: {name} where UTF-8 text was expected.")
+
+
+def skip_mark(file: BinaryIO) -> int:
+    """Go to where the text of a file begins, after a byte order mark if it has one.
+
+    RETURNS (int): That place.
+    """
+    file.seek(0)
+    start = len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0
+    file.seek(start)
+    return start
