@@ -136,6 +136,9 @@ def test_train_and_evaluate_on_own_files(
     card = ["card", str(tmp_path / "run" / "adapter"), "--result", str(out)]
     run = CliRunner().invoke(app, card)
     assert run.exit_code == 0, run.output
+    text = (tmp_path / "run" / "adapter" / adapters.CARD).read_text(encoding="utf8")
+    assert f" hours on {record['energy']['device']}" in text
+    assert "| Energy and carbon by TDP | " in text
 
 
 def test_bad_own_files(

@@ -205,6 +205,13 @@ def test_card_says_what_was_measured(
     assert f"{result['adapted']['perplexity']:.2f} [" in card
     assert f"{result['fall']['percent']:.1f} [" in card
     assert pretraining.read(folder).sha256 in card
+    record = json.loads((folder / pretraining.RECORD).read_text(encoding="utf8"))
+    assert f" hours on {record['energy']['device']}" in card
+    older = {key: value for key, value in record.items() if key != "energy"}
+    (folder / pretraining.RECORD).write_text(json.dumps(older), encoding="utf8")
+    run = CliRunner().invoke(app, ["card", str(folder), "--result", str(path)])
+    assert run.exit_code == 0, run.output
+    assert "Energy" not in (folder / "README.md").read_text(encoding="utf8")
     path.write_text(json.dumps({**result, "adapter": "00"}), encoding="utf8")
     run = CliRunner().invoke(app, ["card", str(folder), "--result", str(path)])
     assert run.exit_code == 1 and "measured on another adapter" in run.output

@@ -11,6 +11,7 @@ from .. import pretraining
 from ..adapters import CARD
 from ..errors import OpenMedError
 from ..tables import markdown
+from .cards import energy_facts
 
 
 def write_card(folder: Path, results: Sequence[Path]) -> None:
@@ -66,6 +67,7 @@ def card(
         "Seed": optim["seed"],
         "Loss": f"{adaptation['losses'][0]:.2f} at first, {adaptation['losses'][-1]:.2f} at last",
         "Duration": f"{adaptation['seconds'] / 60:.0f} minutes",
+        **energy_facts(record),
         "Made with": f"spacy-openmed {record['spacy_openmed']}",
         **({"Note": record["note"]} if "note" in record else {}),
     }

@@ -25,6 +25,7 @@ from ..errors import OpenMedError
 from ..evaluation.scores import score
 from ..inference import shared_backbone
 from ..predictor import Predictor
+from .energy import total
 
 # The mean of two networks is less sure of "O" than either, and finds too much: what is added
 # to its logit is chosen on dev.
@@ -86,6 +87,10 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
         "outside_bias": best,
         "outside_biases_tried": {str(bias): 100 * s.micro.f1 for bias, s in tried.items()},
         "seconds": sum(one["seconds"] for one in records),
+        # Older records have none; the energy of some of the runs would pass for that of all.
+        "energy": total([one["energy"] for one in records])
+        if all(one.get("energy") for one in records)
+        else None,
         "data": {**records[0]["data"], "dev": content_hash(dev)},
         "dev": tried[best].to_dict(),
     }
