@@ -20,7 +20,7 @@ from .pretraining import Pretraining
 class TokenTagger(torch.nn.Module):
     """Encoder with LoRA, dropout and a linear layer: the paper's Section 3.3.
 
-    encoder (PeftModel): Frozen backbone with LoRA.
+    encoder (Module): Frozen backbone with LoRA (a PeftModel); or a plain encoder, to compare.
     labels (int): BIO labels.
     dropout (float): Before the head.
     pretraining (Pretraining | None): What was merged into the backbone before.
@@ -28,7 +28,7 @@ class TokenTagger(torch.nn.Module):
 
     def __init__(
         self,
-        encoder: PeftModel,
+        encoder: Any,
         labels: int,
         dropout: float = 0.1,
         pretraining: Pretraining | None = None,
@@ -116,7 +116,7 @@ def to_adapter(
     dtype: torch.dtype = torch.float32,
     card: dict[str, str] | None = None,
 ) -> Adapter:
-    """A copy of a network's trained weights.
+    """A copy of the trained weights of a network with LoRA.
 
     dtype (torch.dtype): Of the LoRA matrices; float16 halves an adapter's size.
     """

@@ -3,42 +3,37 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import adapters, backbones
-from .adapters import Adapter
+from .adapters import Adapter, AdapterInfo
 from .decoding import decode
 from .entities import Entity
 from .inference import Floats, Forward, SharedBackbone, shared_backbone, tag
 from .windows import Encoding, encode_batch
 
 
-class Predictor:
-    """An adapter on its backbone.
+class NetworkPredictor:
+    """Any network that scores the wordpieces of a backbone's tokenizer.
 
-    adapter (Adapter): The adapter.
-    backbone (SharedBackbone): Its backbone.
-    forward (Forward | None): Another network to run in its place; fine-tuning scores its
-        live one this way.
+    info (AdapterInfo): Labels, window and overlap.
+    backbone (SharedBackbone): Tokenizer and special tokens are taken from it.
+    forward (Forward): The network.
+    batch_wordpieces (int): Largest batch, padding included.
     """
 
     def __init__(
         self,
-        adapter: Adapter,
+        info: AdapterInfo,
         backbone: SharedBackbone,
-        forward: Forward | None = None,
+        forward: Forward,
         batch_wordpieces: int = 4096,
     ) -> None:
-        self.adapter = adapter
+        self.info = info
         self.backbone = backbone
-        self.forward: Forward = forward or (lambda ids, mask: backbone.logits(adapter, ids, mask))
+        self.forward = forward
         self.batch_wordpieces = batch_wordpieces
-
-    @classmethod
-    def load(cls, folder: Path) -> "Predictor":
-        """Read an adapter folder, find and verify its backbone."""
-        adapter = adapters.read(folder)
-        backbone = shared_backbone(backbones.find(adapter.info.backbone))
-        backbone.check(adapter, str(folder))
-        return cls(adapter, backbone)
 
     def __call__(self, texts: Sequence[str], edges: str = "word") -> list[list[Entity]]:
         """Find the entities of some texts.
@@ -47,24 +42,44 @@ class Predictor:
         edges (str): "word" or "wordpiece".
         RETURNS (list[list[Entity]]): In text order, disjoint.
         """
-        info = self.adapter.info
         encodings, logits = self.tag(texts)
-        return decode(texts, encodings, logits, info.types, edges, info.temperature)
+        return decode(texts, encodings, logits, self.info.types, edges, self.info.temperature)
 
     def tag(self, texts: Sequence[str]) -> tuple[list[Encoding], list[Floats]]:
         """Score the wordpieces of some texts.
 
         RETURNS (tuple): Encodings, and stitched float32[n, labels] logits, one a text each.
         """
-        info = self.adapter.info
         encodings = encode_batch(texts, self.backbone.tokenizer)
         logits = tag(
             encodings,
             self.forward,
             self.backbone.special,
-            len(info.labels),
-            info.window,
-            info.overlap,
+            len(self.info.labels),
+            self.info.window,
+            self.info.overlap,
             self.batch_wordpieces,
         )
         return encodings, logits
+
+
+class Predictor(NetworkPredictor):
+    """An adapter on its backbone."""
+
+    def __init__(
+        self, adapter: Adapter, backbone: SharedBackbone, batch_wordpieces: int = 4096
+    ) -> None:
+        self.adapter = adapter
+
+        def forward(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+            return backbone.logits(adapter, ids, mask)
+
+        super().__init__(adapter.info, backbone, forward, batch_wordpieces)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Predictor":
+        """Read an adapter folder, find and verify its backbone."""
+        adapter = adapters.read(folder)
+        backbone = shared_backbone(backbones.find(adapter.info.backbone))
+        backbone.check(adapter, str(folder))
+        return cls(adapter, backbone)

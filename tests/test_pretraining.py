@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import make_network
+from networks import make_network, write_pretraining
 from peft import PeftModel
 from safetensors.torch import save_file
 from transformers import AutoModelForTokenClassification
@@ -24,21 +24,6 @@ from spacy_openmed.training import lora
 from spacy_openmed.training.settings import LoraSettings
 
 LINEAR = r".*\.(query|key|value|dense)"
-
-
-def write_pretraining(backbone: Path, folder: Path, seed: int) -> Path:
-    """A pre-training adapter of random weights, word embeddings included."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        settings = LoraSettings(4, 8, 0.0, LINEAR, embedding_rank=2)
-        model = lora.wrap(backbones.load_encoder(backbone), settings)
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(parameter, std=0.1)
-    model.save_pretrained(str(folder))
-    record = {"backbone": backbones.reference(str(backbone)).to_dict()}
-    (folder / pretraining.RECORD).write_text(json.dumps(record), encoding="utf8")
-    return folder
 
 
 @pytest.fixture(scope="module")

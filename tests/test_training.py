@@ -395,6 +395,25 @@ def test_live_network_and_its_adapter_agree(tiny_backbone: Path):
     assert np.abs(merged - expected.numpy()).max() < 1e-4
 
 
+def test_the_head_learns_at_its_own_rate(tiny_backbone: Path, tmp_path: Path, monkeypatch: Any):
+    trainers = []
+    real = FinetuneTrainer.create_optimizer
+
+    def spy(self: Any, *args: Any) -> Any:
+        trainers.append(self)
+        return real(self, *args)
+
+    monkeypatch.setattr(FinetuneTrainer, "create_optimizer", spy)
+    settings = replace(with_optim(epochs=1, weight_decay=0.1), head_learning_rate=0.5)
+    finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path, settings)
+    model, groups = trainers[0].model, trainers[0].optimizer.param_groups
+    rates = {id(p): (g["initial_lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    assert rates.pop(id(model.head.weight)) == (0.5, 0.1)
+    assert rates.pop(id(model.head.bias)) == (0.5, 0.0)
+    assert {rate for rate, _ in rates.values()} == {5e-3}
+    assert len(rates) == sum(p.requires_grad for p in model.parameters()) - 2
+
+
 def test_dropout_goes_where_the_settings_say(tiny_backbone: Path):
     settings = replace(SETTINGS, dropout=0.2, attention_dropout=0.3)
     settings = replace(settings, lora=replace(settings.lora, dropout=0.4))

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import OpenMedError
 from . import (
+    ablation,
     average,
     card,
     corpora,
@@ -53,6 +54,7 @@ app.command("average")(_plain_errors(average.average))
 app.command("passages")(_plain_errors(passages.mix))
 app.command("dapt")(_plain_errors(dapt.dapt))
 app.command("perplexity")(_plain_errors(perplexity.perplexity))
+app.command("ablation")(_plain_errors(ablation.ablation))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))
 app.command("card")(_plain_errors(card.card))
 app.command("export")(_plain_errors(export.export))

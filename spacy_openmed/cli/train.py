@@ -32,6 +32,9 @@ def train(
     ),
     seed: int | None = typer.Option(None, help="Instead of the settings' seed"),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint in OUTPUT"),
+    tdp: float = typer.Option(
+        0.0, help="Watts of all devices together, for the energy [looked up by their names]"
+    ),
 ) -> None:
     """Fine-tune an adapter on train; the epoch with the best F1 on dev is kept."""
     from dataclasses import replace
@@ -81,6 +84,6 @@ def train(
         train_documents = read_split(corpus, dataset, "train")
         dev_documents = read_split(corpus, dataset, "dev")
     record = finetune(
-        train_documents, dev_documents, backbone, output, chosen, dataset, init_adapter, resume
+        train_documents, dev_documents, backbone, output, chosen, dataset, init_adapter, resume, tdp
     )
     typer.echo(f"dev raw F1 {record['dev']['f1']:.2f}; adapter in {output / 'adapter'}")

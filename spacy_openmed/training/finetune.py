@@ -7,7 +7,7 @@ path to a test split.
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from .. import adapters, backbones, network, pretraining
 from ..about import __version__
@@ -26,17 +26,38 @@ from ..corpora.statistics import content_hash
 from ..decoding import bio_labels
 from ..errors import OpenMedError
 from ..evaluation.evaluate import raw_scores
-from ..inference import Forward, shared_backbone
+from ..inference import Forward, SharedBackbone, shared_backbone
 from ..labelling import Flatten
 from ..low_rank import LORA_WEIGHTS
 from ..network import TokenTagger, tagging_loss
-from ..predictor import Predictor
+from ..predictor import NetworkPredictor, Predictor
 from . import lora
+from .energy import Meter, SaveEnergy
 from .samples import BatchSampler, collate, samples
 from .settings import FinetuneSettings, to_dict
 from .trainer import TrainableOnlyTrainer, checkpoint_to_resume, training_arguments
 
+ENERGY = "energy.json"
 INITS = ("continue", "merge")
+# What is trained besides the head. Adapters are "lora"; the others are there to compare with.
+METHODS = ("lora", "full", "head")
+
+
+class StepTimer(TrainerCallback):
+    """Seconds spent in updates.
+
+    seconds (float): So far.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._begun = 0.0
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._begun = time.perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.seconds += time.perf_counter() - self._begun
 
 
 class FinetuneTrainer(TrainableOnlyTrainer):
@@ -46,13 +67,15 @@ class FinetuneTrainer(TrainableOnlyTrainer):
         self,
         *args: Any,
         sampler: BatchSampler,
+        head_learning_rate: float,
         label_smoothing: float,
-        predictor: Predictor,
+        predictor: NetworkPredictor,
         flatten: Flatten,
         **kwargs: Any,
     ) -> None:
         self.flatten = flatten
         self.sampler = sampler
+        self.head_learning_rate = head_learning_rate
         self.smoothing = label_smoothing
         self.predictor = predictor
         super().__init__(*args, **kwargs)
@@ -65,6 +88,19 @@ class FinetuneTrainer(TrainableOnlyTrainer):
         )
         prepared: DataLoader = self.accelerator.prepare(loader)  # type: ignore[type-arg]
         return prepared
+
+    def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
+        """The Trainer's own, with the head in groups of its own where it has its own rate."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args)
+        if not self.head_learning_rate:
+            return optimizer
+        head = set(self.model.head.parameters())  # type: ignore[union-attr]
+        for group in optimizer.param_groups[:]:
+            own = [p for p in group["params"] if p in head]
+            group["params"] = [p for p in group["params"] if p not in head]
+            if own:
+                optimizer.add_param_group({**group, "params": own, "lr": self.head_learning_rate})
+        return optimizer
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
@@ -90,6 +126,22 @@ class FinetuneTrainer(TrainableOnlyTrainer):
         return metrics
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network, at its best epoch on dev.
+
+    network (TokenTagger): The network.
+    info (AdapterInfo): Its labels and backbone.
+    tokens (SharedBackbone): Tokenizer and special tokens.
+    record (dict): Settings, data, epochs, time: see ``fit``.
+    """
+
+    network: TokenTagger
+    info: AdapterInfo
+    tokens: SharedBackbone
+    record: dict[str, Any]
+
+
 def finetune(
     train: Sequence[Document],
     dev: Sequence[Document],
@@ -99,6 +151,7 @@ def finetune(
     dataset: str = "",
     init_adapter: Path | None = None,
     resume: bool = False,
+    tdp_watts: float = 0.0,
 ) -> dict[str, Any]:
     """Train an adapter and write it to ``output/adapter``.
 
@@ -109,9 +162,47 @@ def finetune(
     dataset (str): Id of the corpus, "" for the user's own.
     init_adapter (Path | None): Pre-training adapter, which enters as ``settings.init`` says.
     resume (bool): Go on from the last checkpoint in ``output``.
+    tdp_watts (float): Thermal design power of all devices, for the energy; 0 to look it up.
     RETURNS (dict): The record that is also written to ``output/adapter/training.json``.
     RAISES (OpenMedError): Nothing annotated, settings that do not fit the backbone, or an
         unfinished run in ``output`` that is not resumed.
+    """
+    fitted = fit(
+        train,
+        dev,
+        backbone,
+        output,
+        settings,
+        dataset,
+        init_adapter,
+        resume,
+        tdp_watts=tdp_watts,
+    )
+    # float16 halves the adapter; every figure is measured on the rounded weights.
+    adapter = network.to_adapter(fitted.network, fitted.info, torch.float16)
+    scores = raw_scores(Predictor(adapter, fitted.tokens), dev, registry.flatten(dataset))
+    record = {**fitted.record, "dev": scores.to_dict()}
+    card = {adapters.TRAINING: json.dumps(record, indent=2) + "\n"}
+    adapters.write(replace(adapter, card=card), output / "adapter")
+    return record
+
+
+def fit(
+    train: Sequence[Document],
+    dev: Sequence[Document],
+    backbone: str,
+    output: Path,
+    settings: FinetuneSettings,
+    dataset: str = "",
+    init_adapter: Path | None = None,
+    resume: bool = False,
+    method: str = "lora",
+    tdp_watts: float = 0.0,
+) -> Fitted:
+    """Train a network; arguments and errors are those of ``finetune``.
+
+    method (str): What is trained besides the head: "lora", "full" (the whole encoder) or
+        "head" (nothing).
     """
     types = sorted({e.label for d in train for e in d.entities})
     if not types or not any(d.entities for d in dev):
@@ -124,13 +215,14 @@ def finetune(
         raise OpenMedError(f"dev has labels that train lacks: {', '.join(sorted(unseen))}.")
     checkpoints = output / "checkpoints"
     found = checkpoint_to_resume(checkpoints, resume)
-    begun = time.time()
     set_seed(settings.optim.seed)
+    if method == "lora" and settings.init == "continue" and init_adapter is not None:
+        settings = replace(settings, lora=lora.same_shape(settings.lora, init_adapter))
     ref = backbones.reference(backbone)
     folder = backbones.find(ref)
     tokens = shared_backbone(folder)
     info = AdapterInfo(dataset, tuple(types), ref, settings.window, settings.overlap)
-    model = build(folder, settings, len(info.labels), init_adapter)
+    model = build(folder, settings, len(info.labels), init_adapter, method)
     label_ids = {label: i for i, label in enumerate(bio_labels(types))}
     flatten = registry.flatten(dataset)
     data = samples(
@@ -154,27 +246,28 @@ def finetune(
         metric_for_best_model="f1",
         greater_is_better=True,
     )
+    timer = StepTimer()
+    meter = Meter(output / ENERGY, found is not None, tdp_watts)
     trainer = FinetuneTrainer(
         model=model,
         args=arguments,
         train_dataset=data,
         eval_dataset=dev,
         data_collator=partial(collate, pad=tokens.special.pad),
-        callbacks=[EarlyStoppingCallback(settings.patience)],
+        callbacks=[EarlyStoppingCallback(settings.patience), timer, SaveEnergy(meter)],
         sampler=BatchSampler(
             [len(s["input_ids"]) for s in data],
             settings.optim.batch_size * settings.window,
             settings.optim.seed,
         ),
+        head_learning_rate=settings.head_learning_rate,
         label_smoothing=settings.label_smoothing,
-        predictor=Predictor(
-            network.to_adapter(model, info), tokens, network_forward(model, arguments)
-        ),
+        predictor=NetworkPredictor(info, tokens, network_forward(model, arguments)),
         flatten=flatten,
     )
-    result = trainer.train(resume_from_checkpoint=str(found) if found else None)
-    # float16 halves the adapter; every figure is measured on the rounded weights.
-    rounded = network.to_adapter(model, info, torch.float16)
+    with meter:
+        result = trainer.train(resume_from_checkpoint=str(found) if found else None)
+    energy = meter.to_dict()
     train_hash = content_hash(train)
     edition = registry.edition_with(dataset, "train", train_hash)
     record = {
@@ -192,38 +285,48 @@ def finetune(
             if "eval_f1" in row
         ],
         "steps": result.global_step,
-        "seconds": round(time.time() - begun, 1),
+        # Updates alone, without scoring dev and writing checkpoints; of the last part of a run.
+        "step_seconds": round(timer.seconds, 1),
+        "seconds": energy["seconds"],
+        "energy": energy,
         "resumed": found is not None,
-        "dev": raw_scores(Predictor(rounded, tokens), dev, flatten).to_dict(),
     }
-    card = {adapters.TRAINING: json.dumps(record, indent=2) + "\n"}
-    adapters.write(replace(rounded, card=card), output / "adapter")
-    return record
+    return Fitted(model, info, tokens, record)
 
 
 def build(
-    folder: Path, settings: FinetuneSettings, labels: int, init_adapter: Path | None = None
+    folder: Path,
+    settings: FinetuneSettings,
+    labels: int,
+    init_adapter: Path | None = None,
+    method: str = "lora",
 ) -> TokenTagger:
-    """A network ready to train: frozen backbone, LoRA (fresh or continued), new head.
+    """A network ready to train: backbone, LoRA (fresh or continued), new head.
 
+    method (str): One of ``METHODS``; without LoRA, a pre-training adapter is always merged.
     RAISES (OpenMedError): ``init_adapter`` has another shape than the settings ask for, or
         is for another backbone.
     """
     if settings.init not in INITS:
         raise OpenMedError(f"init = {settings.init!r}: choose {' or '.join(map(repr, INITS))}.")
+    if method not in METHODS:
+        raise OpenMedError(f"method {method!r}: choose {', '.join(METHODS)}.")
     encoder = backbones.load_encoder(folder)
     network.set_dropout(encoder, settings.dropout, settings.attention_dropout)
     merged = None
-    if init_adapter is not None and settings.init == "merge":
+    if init_adapter is not None and (settings.init == "merge" or method != "lora"):
         merged = pretraining.read(init_adapter)
         pretraining.verify_backbone(merged, backbones.reference(str(folder)), str(init_adapter))
         pretraining.merge(encoder, merged)
-    peft_model = lora.wrap(encoder, settings.lora)
-    if init_adapter is not None and settings.init == "continue":
-        lora.continue_from(peft_model, init_adapter)
-    model = TokenTagger(peft_model, labels, settings.dropout, merged)
+    if method == "lora":
+        encoder = lora.wrap(encoder, settings.lora)
+        if init_adapter is not None and merged is None:
+            lora.continue_from(encoder, init_adapter)
+    elif method == "full":
+        encoder.requires_grad_(True)
+    model = TokenTagger(encoder, labels, settings.dropout, merged)
     # The Trainer asks the model itself for these when gradient checkpointing is on.
-    model.gradient_checkpointing_enable = peft_model.gradient_checkpointing_enable  # type: ignore
+    model.gradient_checkpointing_enable = encoder.gradient_checkpointing_enable  # type: ignore
     return model
 
 

@@ -1,5 +1,7 @@
 """LoRA around an encoder, as PEFT does it."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -7,6 +9,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
+from .. import pretraining
 from ..errors import OpenMedError
 from ..low_rank import LORA_WEIGHTS
 from ..network import load_lora
@@ -57,6 +60,26 @@ def wrap(encoder: torch.nn.Module, settings: LoraSettings) -> PeftModel:
             f"LoRA target_modules = {settings.target_modules!r} does not fit this backbone: "
             f"{error} Its linear layers are named {', '.join(names)}."
         ) from error
+
+
+def same_shape(settings: LoraSettings, folder: Path) -> LoraSettings:
+    """The settings with the rank, scale and targets of the pre-training that is continued.
+
+    folder (Path): Pre-training adapter; any other PEFT folder must have the settings' shape.
+    """
+    record = folder / pretraining.RECORD
+    if not record.is_file():
+        return settings
+    trained = json.loads(record.read_text(encoding="utf8"))["settings"]["lora"]
+    return replace(LoraSettings(**trained), dropout=settings.dropout)
+
+
+def scale(model: PeftModel, factor: float) -> None:
+    """Multiply what a LoRA adds to its encoder, in place."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_B." in name or ".lora_embedding_B." in name:
+                parameter.mul_(factor)
 
 
 def continue_from(model: PeftModel, folder: Path) -> None:

@@ -42,6 +42,7 @@ class OptimSettings:
     learning_rate (float): Peak.
     weight_decay (float): Decoupled, not on biases and norms.
     warmup_ratio (float): Share of all updates spent warming up.
+    warmup_steps (int): Updates spent warming up, whatever their share; 0 for the ratio.
     epochs (float): Passes over the data.
     max_steps (int): Stop after this many updates, -1 for no limit but ``epochs``.
     max_grad_norm (float): Gradients are clipped to this norm.
@@ -55,6 +56,7 @@ class OptimSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
+    warmup_steps: int = 0
     epochs: float = 10.0
     max_steps: int = -1
     max_grad_norm: float = 1.0
@@ -71,7 +73,11 @@ class DaptSettings:
     mask_probability (float): Share of wordpieces to predict.
     head_steps (int): Updates of the masked-LM head alone, on the frozen backbone, before
         LoRA starts: many encoders are published without a usable head.
-    head_learning_rate (float): Peak in those updates.
+    head_learning_rate (float): Peak in those updates, which warm up by ``warmup_ratio``.
+    keep (float): Share of the low-rank update that is kept at the end, above 0. What lies
+        between the backbone and the adapted one fine-tunes better where the update is large.
+    settle_steps (int): Updates of the head alone after that, at ``head_learning_rate``.
+    save_steps (int): Updates between two checkpoints.
     """
 
     lora: LoraSettings = field(default_factory=LoraSettings)
@@ -81,6 +87,8 @@ class DaptSettings:
     mask_probability: float = 0.15
     head_steps: int = 200
     head_learning_rate: float = 2e-3
+    keep: float = 1.0
+    settle_steps: int = 300
     save_steps: int = 200
 
 
@@ -91,6 +99,8 @@ class FinetuneSettings:
     window, overlap (int): Wordpieces, special tokens included; as at run time.
     sentences (bool): Train on the sentences of every document as well as on the document:
         a model that saw one length only loses points on the other.
+    head_learning_rate (float): Peak for the head, which starts from nothing; 0 for that of
+        all else.
     label_smoothing (float): Share of the target spread over all labels.
     dropout (float): Of the encoder's layers and before the head.
     attention_dropout (float): Of attention weights.
@@ -104,11 +114,33 @@ class FinetuneSettings:
     window: int = 256
     overlap: int = 50
     sentences: bool = True
+    head_learning_rate: float = 0.0
     label_smoothing: float = 0.1
     dropout: float = 0.1
     attention_dropout: float = 0.0
     patience: int = 3
     init: str = "continue"
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """Which variants of pre-training and fine-tuning are compared, and on what.
+
+    corpora (list[str]): Dataset ids; the first one chooses learning rates.
+    seeds (list[int]): Of initialisation, order and dropout; the first one chooses rates.
+    train_characters, dev_characters (int): Share of each split, in characters of whole
+        documents drawn at random; 0 for all of it.
+    learning_rates (dict[str, list[float]]): To choose from, for "lora", "continue" (LoRA
+        that goes on from pre-training), "full" and "head".
+    finetune (FinetuneSettings): All else; its learning rate, seed and init are overridden.
+    """
+
+    corpora: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    train_characters: int = 0
+    dev_characters: int = 0
+    learning_rates: dict[str, list[float]] = field(default_factory=dict)
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
 
 
 def load(settings_type: type[S], source: str | Path) -> S:

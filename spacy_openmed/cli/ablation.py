@@ -1,0 +1,51 @@
+"""``spacy openmed ablation``"""
+
+import json
+from pathlib import Path
+
+import typer
+
+from ..errors import OpenMedError
+
+
+def ablation(
+    backbone: str = typer.Option("minilm", help="Backbone id, or a folder that holds one"),
+    adapter: Path | None = typer.Option(
+        None, help="Pre-training adapter [the one that ships for the backbone]"
+    ),
+    corpus: Path | None = typer.Option(
+        None, help="Folder with the prepared corpora [OPENMED_CORPORA or assets/corpora]"
+    ),
+    output: Path = typer.Option(..., help="Finished runs are kept here and not run again"),
+    config: str | None = typer.Option(
+        None, help="Settings: a TOML file, or a name in configs/ [ablation-BACKBONE or ablation]"
+    ),
+    workers: int = typer.Option(1, min=1, help="Runs at a time; they share the threads"),
+    json_path: Path | None = typer.Option(None, "--json", help="Write the figures here"),
+    plot: Path | None = typer.Option(None, help="Draw them: .png, .svg or .pdf"),
+) -> None:
+    """Compare no pre-training, pre-training × LoRA, full fine-tuning, head only, on dev."""
+    from .. import backbones, pretraining
+    from ..evaluation.ablation import draw, table
+    from ..files import atomic_file
+    from ..training import settings
+    from ..training.ablation import Ablation
+    from ..training.ablation import ablation as run
+
+    name = config or (
+        f"ablation-{backbone}" if settings.exists(f"ablation-{backbone}") else "ablation"
+    )
+    folder = adapter or pretraining.find(backbones.reference(backbone))
+    if folder is None:
+        raise OpenMedError(
+            f"No pre-training adapter ships for '{backbone}': make one with 'spacy openmed "
+            f"dapt', and give its folder as --adapter."
+        )
+    chosen = settings.load(settings.AblationSettings, name)
+    result = run(Ablation(backbone, folder, corpus, output, chosen), workers)
+    typer.echo(table(result))
+    if json_path is not None:
+        with atomic_file(json_path) as part:
+            part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
+    if plot is not None:
+        draw(result, plot)

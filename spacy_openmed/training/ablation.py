@@ -1,0 +1,333 @@
+"""The ablation: without and with domain-adaptive pre-training, times what is fine-tuned.
+
+arXiv 2508.01630 says that pre-training and LoRA together beat either alone, that LoRA is two
+to three times as fast as full fine-tuning, and that seeds hardly matter. Each is measured
+here on dev: the same data and code, but for what is trained.
+"""
+
+import json
+import multiprocessing
+import random
+import resource
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from tqdm import tqdm
+
+from .. import backbones, pretraining
+from ..about import __version__
+from ..corpora.documents import Document
+from ..corpora.folder import read_split
+from ..corpora.statistics import content_hash
+from ..errors import OpenMedError
+from ..files import atomic_file
+from ..precision import resolve_precision
+from .energy import total
+from .finetune import fit
+from .settings import AblationSettings, FinetuneSettings, to_dict
+from .trainer import trainable_state
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant.
+
+    pretraining (str): "none"; or how the pre-training adapter enters, "merge" or "continue".
+    method (str): What is trained besides the head: "lora", "full" or "head".
+    """
+
+    pretraining: str
+    method: str
+
+    @property
+    def rates(self) -> str:
+        """Its key in the settings' learning rates."""
+        return "continue" if self.pretraining == "continue" else self.method
+
+
+# A LoRA can only be continued by a LoRA.
+CELLS = (
+    Cell("none", "head"),
+    Cell("none", "lora"),
+    Cell("none", "full"),
+    Cell("merge", "head"),
+    Cell("merge", "lora"),
+    Cell("continue", "lora"),
+    Cell("merge", "full"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning of one variant."""
+
+    corpus: str
+    cell: Cell
+    learning_rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        parts = (self.corpus, self.cell.pretraining, self.cell.method, self.learning_rate)
+        return "_".join(map(str, (*parts, self.seed)))
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What all runs share.
+
+    backbone (str): Backbone id or folder.
+    pretraining (Path): Pre-training adapter.
+    corpora (Path | None): Folder with the prepared corpora, None for the default one.
+    output (Path): Gets ``runs/NAME.json`` for every finished run; they are not run again.
+    settings (AblationSettings): The settings.
+    """
+
+    backbone: str
+    pretraining: Path
+    corpora: Path | None
+    output: Path
+    settings: AblationSettings
+
+    def result(self, run: Run) -> Path:
+        return self.output / "runs" / f"{run.name}.json"
+
+    def documents(self, corpus: str, split: str) -> list[Document]:
+        """The share of a split that the settings ask for: whole documents, drawn at random.
+
+        They are the same for every variant and seed.
+        """
+        wanted = getattr(self.settings, f"{split}_characters")
+        documents = read_split(self.corpora, corpus, split)
+        return share(documents, wanted) if wanted else documents
+
+
+def share(documents: Sequence[Document], characters: int) -> list[Document]:
+    """Documents in random order, always the same, until they have so many characters."""
+    shuffled = list(documents)
+    random.Random(0).shuffle(shuffled)
+    taken: list[Document] = []
+    count = 0
+    for document in shuffled:
+        if count >= characters:
+            break
+        taken.append(document)
+        count += len(document.text)
+    return taken
+
+
+def ablation(plan: Ablation, workers: int = 1) -> dict[str, Any]:
+    """Run what is missing, and collect everything.
+
+    The learning rate of each variant is the best of those the settings list, by dev F1 of the
+    first seed on the first corpus.
+
+    plan (Ablation): What to run.
+    workers (int): Processes at a time; each has its share of the threads.
+    RETURNS (dict): "learning_rates" with what each scored, "runs", and what they were run on.
+    RAISES (OpenMedError): Unknown corpus, unusable settings, or earlier results in ``output``
+        of other settings.
+    """
+    settings = plan.settings
+    _check(settings)
+    header = _header(plan)
+    _same_plan(plan.output / "plan.json", header)
+    first, seed = settings.corpora[0], settings.seeds[0]
+    candidates = [
+        Run(first, cell, rate, seed)
+        for cell in CELLS
+        for rate in settings.learning_rates[cell.rates]
+    ]
+    tried = dict(
+        zip(candidates, _run_all(plan, candidates, workers, "learning rates"), strict=True)
+    )
+    rates = {
+        cell: max(
+            (run for run in candidates if run.cell == cell), key=lambda run: tried[run]["dev_f1"]
+        ).learning_rate
+        for cell in CELLS
+    }
+    # Seed by seed: what is finished when somebody stops it is a whole, if a smaller one.
+    runs = [
+        Run(corpus, cell, rates[cell], seed)
+        for seed in settings.seeds
+        for corpus in settings.corpora
+        for cell in CELLS
+    ]
+    rows = list(_run_all(plan, runs, workers, "ablation"))
+    made = {**tried, **dict(zip(runs, rows, strict=True))}
+    return {
+        **header,
+        "machine": machine(settings.finetune, workers),
+        "learning_rates": [{**_facts(run), "dev_f1": row["dev_f1"]} for run, row in tried.items()],
+        "runs": rows,
+        "energy": total([row["energy"] for row in made.values()]),
+    }
+
+
+def train_one(plan: Ablation, run: Run) -> dict[str, Any]:
+    """One run, in a process of its own: its peak memory is the process's."""
+    settings = plan.settings.finetune
+    settings = replace(
+        settings,
+        init="continue" if run.cell.pretraining == "continue" else "merge",
+        # Where nothing else is trained, the rate is the head's.
+        head_learning_rate=0.0 if run.cell.method == "head" else settings.head_learning_rate,
+        optim=replace(settings.optim, learning_rate=run.learning_rate, seed=run.seed),
+    )
+    folder = plan.output / "running" / run.name
+    # A run is short: one that was cut off starts over.
+    shutil.rmtree(folder, ignore_errors=True)
+    fitted = fit(
+        plan.documents(run.corpus, "train"),
+        plan.documents(run.corpus, "dev"),
+        plan.backbone,
+        folder,
+        settings,
+        run.corpus,
+        None if run.cell.pretraining == "none" else plan.pretraining,
+        method=run.cell.method,
+    )
+    record = fitted.record
+    best = max(record["epochs"], key=lambda row: row["dev_f1"])
+    half = {name: tensor.half() for name, tensor in trainable_state(fitted.network).items()}
+    row = {
+        **_facts(run),
+        "dev_f1": best["dev_f1"],
+        "best_epoch": best["epoch"],
+        "epochs": [round(row["dev_f1"], 2) for row in record["epochs"]],
+        "steps": record["steps"],
+        "step_seconds": record["step_seconds"],
+        "seconds": record["seconds"],
+        "energy": record["energy"],
+        "peak_memory_mb": round(peak_memory() / 1e6),
+        "trainable_parameters": record["trainable_parameters"],
+        # What a task adds; the pre-training adapter is there once for all.
+        "disk_bytes": len(save(half)),
+    }
+    with atomic_file(plan.result(run)) as part:
+        part.write_text(json.dumps(row, indent=2) + "\n", encoding="utf8")
+    shutil.rmtree(folder, ignore_errors=True)
+    return row
+
+
+def peak_memory() -> int:
+    """Bytes: of the GPU if there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def machine(settings: FinetuneSettings, workers: int) -> dict[str, Any]:
+    """What the times and memory of a result depend on."""
+    gpu = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "precision": resolve_precision(settings.optim.precision),
+        "threads": threads(workers),
+        "workers": workers,
+    }
+
+
+def threads(workers: int) -> int:
+    """Of torch, in each of so many processes."""
+    return max(1, torch.get_num_threads() // workers)
+
+
+def _run_all(
+    plan: Ablation, runs: Sequence[Run], workers: int, title: str
+) -> Iterator[dict[str, Any]]:
+    """The results of runs, in their order; the missing ones are made first."""
+    missing = [run for run in runs if not plan.result(run).is_file()]
+    with (
+        tqdm(total=len(runs), initial=len(runs) - len(missing), desc=title, unit="run") as bar,
+        ProcessPoolExecutor(
+            workers,
+            # A fork would inherit threads of torch that do not exist in it.
+            multiprocessing.get_context("spawn"),
+            torch.set_num_threads,
+            (threads(workers),),
+            max_tasks_per_child=1,
+        ) as pool,
+    ):
+        futures = [pool.submit(train_one, plan, run) for run in missing]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+    for run in runs:
+        yield json.loads(plan.result(run).read_text(encoding="utf8"))
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    return {
+        "corpus": run.corpus,
+        "pretraining": run.cell.pretraining,
+        "method": run.cell.method,
+        "learning_rate": run.learning_rate,
+        "seed": run.seed,
+    }
+
+
+def _header(plan: Ablation) -> dict[str, Any]:
+    return {
+        "spacy_openmed": __version__,
+        "backbone": backbones.reference(plan.backbone).to_dict(),
+        "pretraining_sha256": pretraining.read(plan.pretraining).sha256,
+        "settings": to_dict(plan.settings),
+        "data": {
+            corpus: {split: _data(plan, corpus, split) for split in ("train", "dev")}
+            for corpus in plan.settings.corpora
+        },
+    }
+
+
+def _data(plan: Ablation, corpus: str, split: str) -> dict[str, Any]:
+    documents = plan.documents(corpus, split)
+    characters = _characters(documents)
+    return {
+        "documents": len(documents),
+        "characters": characters,
+        "share": round(characters / _characters(read_split(plan.corpora, corpus, split)), 4),
+        "mentions": sum(len(d.entities) for d in documents),
+        "sha256": content_hash(documents),
+    }
+
+
+def _characters(documents: Iterable[Document]) -> int:
+    return sum(len(d.text) for d in documents)
+
+
+def _check(settings: AblationSettings) -> None:
+    if not settings.corpora or not settings.seeds:
+        raise OpenMedError("An ablation needs at least one corpus and one seed.")
+    missing = {cell.rates for cell in CELLS if not settings.learning_rates.get(cell.rates)}
+    if missing:
+        raise OpenMedError(f"[learning_rates] lacks {', '.join(sorted(missing))}.")
+
+
+def _same_plan(path: Path, header: dict[str, Any]) -> None:
+    """Results of other settings in the same folder would be mistaken for these."""
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf8"))
+        differing = sorted(key for key in header if earlier.get(key) != header[key])
+        if differing:
+            raise OpenMedError(
+                f"{path.parent} has results of an ablation with another "
+                f"{', '.join(differing)}. Choose another --output."
+            )
+        return
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(header, indent=2) + "\n", encoding="utf8")
