@@ -4,11 +4,13 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
+from networks import write_pretraining
 from typer.testing import CliRunner
 
-from spacy_openmed import adapters
+from spacy_openmed import adapters, pretraining
 from spacy_openmed.cli.app import app
 from spacy_openmed.corpora import formats, own
 from spacy_openmed.corpora.documents import Document
@@ -166,3 +168,30 @@ def test_bad_own_files(
     assert own.shared_texts(notes[:9], notes[6:]) >= 3
     skipped = Skipped()
     assert len(own.load(train, on_error=skipped)) == 24 and skipped.count == 1
+
+
+def test_training_builds_on_the_pretraining_that_ships(
+    notes: list[Document], tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = write_pretraining(tiny_backbone, tmp_path / "shipped" / "tiny", 1)
+    monkeypatch.setattr(pretraining, "SHIPPED", tmp_path / "shipped")
+    used: list[Path | None] = []
+
+    def finetune(*args: object) -> dict[str, object]:
+        used.append(cast(Path | None, args[6]))
+        return {"dev": {"f1": 50.0}}
+
+    monkeypatch.setattr("spacy_openmed.training.finetune.finetune", finetune)
+    formats.write(notes[:16], tmp_path / "train.jsonl")
+    formats.write(notes[16:], tmp_path / "dev.jsonl")
+    arguments = ["train", "--train", str(tmp_path / "train.jsonl")]
+    arguments += ["--dev", str(tmp_path / "dev.jsonl"), "--backbone", str(tiny_backbone)]
+    arguments += ["--output", str(tmp_path / "out")]
+    for given, said in (
+        ([], str(shipped)),
+        (["--init-adapter", "none"], "none"),
+        (["--init-adapter", str(tmp_path / "mine")], str(tmp_path / "mine")),
+    ):
+        run = CliRunner().invoke(app, [*arguments, *given], catch_exceptions=False)
+        assert f"pre-training adapter: {said}" in run.output
+    assert used == [shipped, None, tmp_path / "mine"]

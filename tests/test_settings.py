@@ -11,6 +11,7 @@ from spacy_openmed.errors import OpenMedError
 from spacy_openmed.passages.settings import PassageSettings
 from spacy_openmed.training import settings
 from spacy_openmed.training.settings import (
+    AblationSettings,
     DaptSettings,
     FinetuneSettings,
     LoraSettings,
@@ -98,10 +99,17 @@ def test_names_are_looked_up_among_the_projects_own_files():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda p: p.stem)
 def test_every_file_of_the_project_loads(path: Path):
-    kinds = {"finetune": FinetuneSettings, "dapt": DaptSettings, "passages": PassageSettings}
+    kinds = {
+        "ablation": AblationSettings,
+        "dapt": DaptSettings,
+        "finetune": FinetuneSettings,
+        "passages": PassageSettings,
+    }
     found = load(kinds[path.stem.split("-")[0]], path)
     if isinstance(found, PassageSettings):
         return
+    if isinstance(found, AblationSettings):
+        found = found.finetune
     assert 0 <= found.overlap < found.window - 2
     assert found.optim.batch_size > 0 < found.lora.rank
 

@@ -28,7 +28,9 @@ def train(
         None, help="Settings: a TOML file, or a name in configs/ [finetune-BACKBONE or finetune]"
     ),
     init_adapter: Path | None = typer.Option(
-        None, help="Pre-training adapter, from 'dapt'; settings say if it goes on or is merged"
+        None,
+        help="Pre-training adapter, from 'dapt'; 'none' for the plain backbone "
+        "[the one that ships for the backbone, if there is one]",
     ),
     seed: int | None = typer.Option(None, help="Instead of the settings' seed"),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint in OUTPUT"),
@@ -39,6 +41,7 @@ def train(
     """Fine-tune an adapter on train; the epoch with the best F1 on dev is kept."""
     from dataclasses import replace
 
+    from .. import backbones, pretraining
     from ..corpora import own, registry
     from ..corpora.folder import read_split
     from ..corpora.problems import Skipped, stop
@@ -83,7 +86,11 @@ def train(
     else:
         train_documents = read_split(corpus, dataset, "train")
         dev_documents = read_split(corpus, dataset, "dev")
+    init = init_adapter or pretraining.find(backbones.reference(backbone))
+    if init == Path("none"):
+        init = None
+    typer.echo(f"pre-training adapter: {init or 'none'}")
     record = finetune(
-        train_documents, dev_documents, backbone, output, chosen, dataset, init_adapter, resume, tdp
+        train_documents, dev_documents, backbone, output, chosen, dataset, init, resume, tdp
     )
     typer.echo(f"dev raw F1 {record['dev']['f1']:.2f}; adapter in {output / 'adapter'}")

@@ -59,11 +59,14 @@ def card(
         "Parameters": f"{sum(tensor.numel() for tensor in adapter.lora.values()):,}",
         "Updates of the head alone": head["steps"] if head else "none, the checkpoint has a head",
         "Updates of LoRA and head": adaptation["steps"],
-        "Windows an update": optim["batch_size"] * optim["accumulation"],
+        **_kept(record),
+        "Windows an update": optim["batch_size"]
+        * optim["accumulation"]
+        * record.get("processes", 1),
         "Wordpieces a window": f"at most {record['settings']['window']}",
         "Text": f"{record['wordpieces']:,} wordpieces in {record['windows']:,} windows",
         "Hidden wordpieces": f"{100 * record['settings']['mask_probability']:.0f} %",
-        "Learning rate": f"{optim['learning_rate']}, warm-up {optim['warmup_ratio']}, cosine",
+        "Learning rate": f"{optim['learning_rate']}, {_warmup(optim)}, cosine",
         "Seed": optim["seed"],
         "Loss": f"{adaptation['losses'][0]:.2f} at first, {adaptation['losses'][-1]:.2f} at last",
         "Duration": f"{adaptation['seconds'] / 60:.0f} minutes",
@@ -103,6 +106,26 @@ Text, one passage a line:
 
 English abstracts and articles above all, few clinical notes, none of them of real patients.
 """
+
+
+def _warmup(optim: dict[str, Any]) -> str:
+    if optim.get("warmup_steps"):
+        return f"warm-up of {optim['warmup_steps']} updates"
+    return f"warm-up {optim['warmup_ratio']}"
+
+
+def _kept(record: dict[str, Any]) -> dict[str, str]:
+    keep = record["settings"].get("keep", 1.0)
+    if keep == 1.0:
+        return {}
+    settled = record.get("settled")
+    return {
+        "Kept of the update": f"{100 * keep:.0f} % (interpolation as in arXiv 2109.01903)",
+        "Updates of the head alone after that": f"{settled['steps']}, loss "
+        f"{settled['losses'][0]:.2f} at first, {settled['losses'][-1]:.2f} at last"
+        if settled
+        else "none",
+    }
 
 
 def perplexity_table(results: Sequence[dict[str, Any]]) -> str:

@@ -1,7 +1,9 @@
-"""Masked language modelling: encoder and head, and the text as windows."""
+"""Masked language modelling: encoder and head, the text as windows, and their masks."""
 
+import random
+import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForMaskedLM
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    DataCollatorForLanguageModeling,
+    TrainerCallback,
+)
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..corpora.problems import stop
 from ..errors import OpenMedError
@@ -143,6 +151,91 @@ class Windows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         ids = self._ids[self._ends[index] : self._ends[index + 1]]
         return {"input_ids": torch.from_numpy(ids.astype(np.int64))}
+
+    def lengths(self) -> list[int]:
+        """Wordpieces of each window."""
+        lengths: list[int] = np.diff(self._ends).tolist()
+        return lengths
+
+
+class ByLength(LengthGroupedSampler):
+    """Windows in random order, those of a batch about equally long.
+
+    The order depends on the seed and the pass alone: a run that goes on meets the windows that
+    an unbroken one meets.
+
+    lengths (list[int]): Wordpieces of each window.
+    batch (int): Windows that are to be equally long.
+    seed (str): Of the order, together with the pass.
+    """
+
+    def __init__(self, lengths: list[int], batch: int, seed: str) -> None:
+        super().__init__(batch, lengths=lengths, generator=torch.Generator())
+        self.seed = seed
+        self.current_pass = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed(_number(self.seed, self.current_pass))
+        return super().__iter__()  # type: ignore[no-any-return]
+
+
+class Masking:
+    """Pads windows to a batch and hides some of their wordpieces, others in every pass.
+
+    What is hidden depends on the seed, the pass and the batch alone. The random state at a
+    checkpoint would not do: batches are made ahead of the updates that use them.
+
+    probability (float): Share to hide.
+    seed (str): Of the masks, together with pass and batch.
+    wordpieces, positions (int): Of all batches so far, without and with padding.
+    """
+
+    def __init__(self, tokenizer: Any, probability: float, seed: str) -> None:
+        self._collate = DataCollatorForLanguageModeling(
+            tokenizer, mlm_probability=probability, pad_to_multiple_of=8
+        )
+        self.seed = seed
+        self.current_pass = 0
+        self.wordpieces = 0
+        self.positions = 0
+
+    def __call__(self, windows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        content = zlib.crc32(
+            torch.cat([window["input_ids"] for window in windows]).numpy().tobytes()
+        )
+        # The generator of dropout is this one, too, and is left as it was.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(_number(self.seed, self.current_pass, content))
+            batch: dict[str, torch.Tensor] = self._collate(windows)
+        self.wordpieces += sum(len(window["input_ids"]) for window in windows)
+        self.positions += batch["input_ids"].numel()
+        return batch
+
+    @property
+    def padding(self) -> float:
+        """Share of all positions so far that hold padding."""
+        return 1 - self.wordpieces / max(self.positions, 1)
+
+
+class Passes(TrainerCallback):
+    """Tells order and masks which pass over the windows begins.
+
+    What accelerate puts around a sampler does not always hand the number through.
+    """
+
+    def __init__(self, order: ByLength, masking: Masking) -> None:
+        self._parts = (order, masking)
+        self._next: int | None = None
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        current = int(state.epoch or 0) if self._next is None else self._next
+        for part in self._parts:
+            part.current_pass = current
+        self._next = current + 1
+
+
+def _number(*parts: str | int) -> int:
+    return random.Random(" ".join(map(str, parts))).getrandbits(63)
 
 
 def read_passages(paths: Iterable[Path]) -> Iterator[str]:

@@ -4,23 +4,34 @@ A checkpoint of the stock Trainer holds the whole model; here the backbone is fr
 known by its hash, so a checkpoint is the trainable weights, the optimizer and the state.
 """
 
-import inspect
 import json
 import os
+import shutil
+import sys
+import time
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import Trainer, TrainingArguments
+from tqdm import tqdm
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ..errors import OpenMedError
 from ..precision import resolve_precision
 from .settings import OptimSettings
 
 TRAINABLE = "trainable.safetensors"
+STATE = "trainer_state.json"
+# How Python, safetensors and torch say that a file cannot be written.
+WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
+# Seconds between two lines where there is no terminal to draw a bar on.
+_QUIET = 60.0
 
 
 def training_arguments(optim: OptimSettings, output: Path, **extra: Any) -> TrainingArguments:
@@ -28,6 +39,7 @@ def training_arguments(optim: OptimSettings, output: Path, **extra: Any) -> Trai
 
     optim (OptimSettings): The settings.
     output (Path): Folder for checkpoints.
+    RAISES (OpenMedError): Several GPUs, but one process.
     """
     precision = resolve_precision(optim.precision)
     on_cpu = not torch.cuda.is_available()
@@ -41,10 +53,6 @@ def training_arguments(optim: OptimSettings, output: Path, **extra: Any) -> Trai
         "max_steps": optim.max_steps,
         "max_grad_norm": optim.max_grad_norm,
         "lr_scheduler_type": "cosine",
-        "gradient_checkpointing": optim.gradient_checkpointing,
-        # PyTorch's default (reentrant) freezes LoRA without a word: the inputs of the
-        # checkpointed layers need no gradient, so none flows to the adapter.
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "seed": optim.seed,
         "data_seed": optim.seed,
         "use_cpu": on_cpu,
@@ -57,19 +65,64 @@ def training_arguments(optim: OptimSettings, output: Path, **extra: Any) -> Trai
         "fp16": precision == "fp16",
         **extra,
     }
-    known = inspect.signature(TrainingArguments.__init__).parameters
-    if "warmup_ratio" in known and "warmup_steps" not in extra:
-        arguments["warmup_ratio"] = optim.warmup_ratio
-    elif "warmup_steps" not in extra:
-        arguments["warmup_steps"] = optim.warmup_ratio  # a share, since transformers 5
+    arguments.update(_warmup(optim))
+    if optim.gradient_checkpointing:
+        arguments["gradient_checkpointing"] = True
+        # PyTorch's default (reentrant) freezes LoRA without a word: the inputs of the
+        # checkpointed layers need no gradient, so none flows to the adapter.
+        arguments["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
     # TrainingArguments leave their format in the environment, where the next run of the
     # process would find it: fp32 after bf16 would be bf16.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
-    return TrainingArguments(**arguments)
+    made = TrainingArguments(**arguments)
+    if made.n_gpu > 1:
+        # The Trainer would take torch's DataParallel: slower than one GPU for small models,
+        # and with another batch size than the settings say.
+        raise OpenMedError(
+            f"There are {made.n_gpu} GPUs and one process. Start one for each: torchrun "
+            f"--nproc-per-node {made.n_gpu} -m spacy_openmed …; or choose a GPU with "
+            f"CUDA_VISIBLE_DEVICES=0."
+        )
+    return made
+
+
+def _warmup(optim: OptimSettings) -> dict[str, float]:
+    if int(transformers.__version__.split(".")[0]) >= 5:
+        # A number below 1 is a share.
+        return {"warmup_steps": optim.warmup_steps or optim.warmup_ratio}
+    return {
+        "warmup_steps": optim.warmup_steps,
+        "warmup_ratio": 0.0 if optim.warmup_steps else optim.warmup_ratio,
+    }
 
 
 class TrainableOnlyTrainer(Trainer):
     """Trainer whose checkpoints hold the trainable parameters instead of the model."""
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            # Older transformers call it at every step.
+            warnings.filterwarnings("ignore", r"`torch\.cpu\.amp\.autocast", FutureWarning)
+            return super().train(*args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except WRITE_ERRORS as error:
+            folder = Path(self.args.output_dir)
+            part = folder / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(part, ignore_errors=True)
+            earlier = last_checkpoint(folder)
+            kept = f"{earlier} is intact" if earlier else "There is no earlier one"
+            raise OpenMedError(
+                f"Checkpoint {part} could not be written ({error}). {kept}. Make room on the disk "
+                f"and go on with --resume."
+            ) from error
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The state that makes a checkpoint complete is written next, by the main process.
+        self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -141,6 +194,16 @@ def checkpoint_to_resume(folder: Path, resume: bool) -> Path | None:
     return None
 
 
+def discard_incomplete(folder: Path) -> None:
+    """Remove what a run that was killed left of a checkpoint that it wrote or deleted.
+
+    The Trainer keeps so many checkpoints, and takes these for some.
+    """
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not _is_complete(checkpoint):
+            shutil.rmtree(checkpoint)
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in a folder; a half-written one is passed over."""
     steps = {p: p.name.rsplit("-", 1)[1] for p in folder.glob("checkpoint-*")}
@@ -151,7 +214,89 @@ def last_checkpoint(folder: Path) -> Path | None:
 def _is_complete(checkpoint: Path) -> bool:
     # The state is what the Trainer writes last, and not in one go.
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf8"))
+        json.loads((checkpoint / STATE).read_text(encoding="utf8"))
     except (OSError, ValueError):
         return False
     return (checkpoint / TRAINABLE).is_file()
+
+
+class Batches(Protocol):
+    """What makes the batches of this process, and counts.
+
+    wordpieces (int): So far.
+    padding (float): Share of all positions so far.
+    """
+
+    @property
+    def wordpieces(self) -> int: ...
+
+    @property
+    def padding(self) -> float: ...
+
+
+class Progress(TrainerCallback):
+    """One bar for a phase of training, with loss and speed; without a terminal, a line a minute.
+
+    It also notes in each row of the log how long the phase has taken, all its sessions
+    together, and the share of padding; and has a row written with every checkpoint, so that a
+    run that was broken off logs what an unbroken one logs.
+
+    name (str): Of the phase.
+    batches (Batches): What counts.
+    """
+
+    def __init__(self, name: str, batches: Batches) -> None:
+        self.name = name
+        self.batches = batches
+
+    def attach(self, trainer: Trainer) -> None:
+        """Take the place of the Trainer's own way to show progress (``disable_tqdm``)."""
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(self)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._begun = time.monotonic() - (noted(state.log_history, "seconds") or 0.0)
+        self._spoke = self._since = time.monotonic()
+        self._read = self.batches.wordpieces
+        self._bar = tqdm(
+            desc=self.name,
+            total=state.max_steps,
+            initial=state.global_step,
+            unit="update",
+            dynamic_ncols=True,
+            # None: only on a terminal.
+            disable=None if state.is_world_process_zero else True,
+        )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.update(state.global_step - self._bar.n)
+        if control.should_save:
+            control.should_log = True
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any
+    ) -> None:
+        now = time.monotonic()
+        row = state.log_history[-1]
+        row["seconds"] = round(now - self._begun, 1)
+        row["padding"] = round(self.batches.padding, 4)
+        if "loss" not in logs or not state.is_world_process_zero:
+            return
+        read = self.batches.wordpieces
+        speed = (read - self._read) * args.world_size / max(now - self._since, 1e-3)
+        self._since, self._read = now, read
+        text = f"loss {logs['loss']:.3f}, {speed:,.0f} wordpieces/s"
+        self._bar.set_postfix_str(text)
+        is_last = state.global_step >= state.max_steps
+        if self._bar.disable and (is_last or now - self._spoke >= _QUIET):
+            self._spoke = now
+            where = f"{state.global_step}/{state.max_steps} updates"
+            print(f"{self.name}: {where}, {text}", file=sys.stderr, flush=True)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.close()
+
+
+def noted(history: list[dict[str, Any]], name: str) -> float | None:
+    """What the last row of a log that has such an entry says."""
+    return next((float(row[name]) for row in reversed(history) if name in row), None)
