@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from networks import write_pretraining
 from safetensors.torch import load_file
 from torch.utils.checkpoint import checkpoint
 from typer.testing import CliRunner
 
-from spacy_openmed import adapters, backbones, network
+from spacy_openmed import adapters, backbones, network, pretraining
 from spacy_openmed.adapters import AdapterInfo
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.statistics import content_hash
@@ -531,6 +532,56 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     assert same(newest_state(tmp_path), newest_state(unbroken.output))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": with_optim(epochs=4, learning_rate=1e-3)}, "learning_rate was 0.005"),
+        ({"settings": with_optim(epochs=4, seed=7)}, "seed was 1, is 7"),
+        ({"train": TEXTS[1:]}, "train was [0-9a-f]{64}"),
+        ({"dev": TEXTS[1:]}, "dev was [0-9a-f]{64}"),
+        ({"init_adapter": True}, "pre-training adapter was none"),
+    ],
+)
+def test_a_run_goes_on_with_what_it_was_begun_with(
+    tiny_backbone: Path,
+    tmp_path: Path,
+    interrupt: Callable[[int], None],
+    change: dict[str, Any],
+    message: str,
+):
+    begun = {"train": TEXTS, "dev": TEXTS, "settings": with_optim(epochs=4)}
+    interrupt(8)
+    with pytest.raises(Interrupted):
+        finetune(**begun, backbone=str(tiny_backbone), output=tmp_path / "run")
+    interrupt(0)
+    if "init_adapter" in change:
+        change = {"init_adapter": write_pretraining(tiny_backbone, tmp_path / "pre", 1)}
+    assert last_checkpoint(tmp_path / "run" / "checkpoints") is not None
+    with pytest.raises(OpenMedError, match=message):
+        finetune(
+            **{**begun, **change}, backbone=str(tiny_backbone), output=tmp_path / "run", resume=True
+        )
+
+
+@pytest.mark.parametrize("init", ["continue", "merge"])
+def test_pretraining_of_another_backbone_is_refused(tiny_backbone: Path, tmp_path: Path, init: str):
+    folder = write_pretraining(tiny_backbone, tmp_path / "pre", 1)
+    record = json.loads((folder / pretraining.RECORD).read_text(encoding="utf8"))
+    record["backbone"]["sha256"] = "0" * 64
+    (folder / pretraining.RECORD).write_text(json.dumps(record), encoding="utf8")
+    with pytest.raises(OpenMedError, match="is for backbone"):
+        build(tiny_backbone, replace(SETTINGS, init=init), 3, folder)
+
+
+def test_several_processes_are_refused(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OpenMedError, match="without torchrun"):
+        finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path / "run", SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
 def test_patience_survives_an_interruption(
     tiny_backbone: Path, tmp_path: Path, interrupt: Callable[[int], None]
 ):
@@ -605,6 +656,8 @@ def test_checkpoints_of_other_settings_are_refused(
     with pytest.raises(Interrupted):
         finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path, SHORT)
     interrupt(0)
+    # As in a folder of an older version, which did not note what a run was begun with.
+    (tmp_path / "run.json").unlink()
     kept = sorted(tmp_path.rglob("*"))
     other_rank = replace(SHORT, lora=replace(SHORT.lora, rank=4))
     other_modules = replace(SHORT, lora=replace(SHORT.lora, target_modules=r".*\.query"))

@@ -26,12 +26,14 @@ def ablation(
 ) -> None:
     """Compare no pre-training, pre-training × LoRA, full fine-tuning, head only, on dev."""
     from .. import backbones, pretraining
-    from ..evaluation.ablation import draw, table
+    from ..evaluation.ablation import check_plot, cost_table, draw, f1_table
     from ..files import atomic_file
     from ..training import settings
     from ..training.ablation import Ablation
     from ..training.ablation import ablation as run
 
+    if plot is not None:
+        check_plot(plot)
     name = config or (
         f"ablation-{backbone}" if settings.exists(f"ablation-{backbone}") else "ablation"
     )
@@ -43,7 +45,7 @@ def ablation(
         )
     chosen = settings.load(settings.AblationSettings, name)
     result = run(Ablation(backbone, folder, corpus, output, chosen), workers)
-    typer.echo(table(result))
+    typer.echo(f"{f1_table(result)}\n\n{cost_table(result)}")
     if json_path is not None:
         with atomic_file(json_path) as part:
             part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")

@@ -16,7 +16,7 @@ def dapt(
     ),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint in OUTPUT"),
     tdp: float = typer.Option(
-        0.0, help="Watts of all devices together, for the energy in the record [looked up]"
+        0.0, min=0.0, help="Watts of all devices together, for the energy in the record [looked up]"
     ),
 ) -> None:
     """Adapt a backbone to a domain: masked language modelling with LoRA."""

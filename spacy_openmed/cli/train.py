@@ -35,7 +35,7 @@ def train(
     seed: int | None = typer.Option(None, help="Instead of the settings' seed"),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint in OUTPUT"),
     tdp: float = typer.Option(
-        0.0, help="Watts of all devices together, for the energy [looked up by their names]"
+        0.0, min=0.0, help="Watts of all devices together, for the energy [looked up by name]"
     ),
 ) -> None:
     """Fine-tune an adapter on train; the epoch with the best F1 on dev is kept."""
@@ -47,6 +47,7 @@ def train(
     from ..corpora.problems import Skipped, stop
     from ..training import settings
     from ..training.finetune import finetune
+    from ..training.lora import same_shape
 
     if (train_file is None) != (dev_file is None):
         raise OpenMedError("--train and --dev come together: dev chooses the epoch to keep.")
@@ -90,6 +91,13 @@ def train(
     if init == Path("none"):
         init = None
     typer.echo(f"pre-training adapter: {init or 'none'}")
+    if init is not None and chosen.init == "continue":
+        lora = same_shape(chosen.lora, init)
+        if lora != chosen.lora:
+            typer.echo(
+                f"its LoRA goes on, with its rank {lora.rank}, alpha {lora.alpha} and targets "
+                f"instead of the settings'"
+            )
     record = finetune(
         train_documents, dev_documents, backbone, output, chosen, dataset, init, resume, tdp
     )

@@ -42,7 +42,7 @@ def card(
     backbone = adapter.backbone
     metadata = ModelCardData(
         language="en",
-        license="apache-2.0",
+        license="apache-2.0" if adapter.is_shipped else None,
         library_name="peft",
         base_model=backbone.hub_id or None,
         tags=["biomedical", "domain-adaptation", "fill-mask", "lora"],
@@ -89,8 +89,7 @@ settings). By itself it finds no entities.
 ## Perplexity
 
 Of hidden wordpieces in text that was not trained on; the same ones for both, with 95 % bootstrap
-intervals over passages. "plain" is the backbone with a masked-LM head that was trained on it while
-it was frozen, since its checkpoint has none.
+intervals over passages. {_plain(head)}
 
 {perplexity_table(results)}
 
@@ -102,10 +101,26 @@ Text, one passage a line:
 
 {markdown(["file", "sha256"], texts)}
 
-## Limits
+{_limits(adapter)}"""
 
-English abstracts and articles above all, few clinical notes, none of them of real patients.
-"""
+
+def _plain(head: dict[str, Any] | None) -> str:
+    if head is None:
+        return '"plain" is the backbone with the masked-LM head of its checkpoint.'
+    return (
+        '"plain" is the backbone with a masked-LM head that was trained on it while\nit was frozen, '
+        "since its checkpoint has none."
+    )
+
+
+def _limits(adapter: pretraining.Pretraining) -> str:
+    # What a user's text is, and who may see what was learned from it, is the user's to say.
+    if not adapter.is_shipped:
+        return ""
+    return (
+        "## Limits\n\nEnglish abstracts and articles above all, few clinical notes, none of them "
+        "of real patients.\n"
+    )
 
 
 def _warmup(optim: dict[str, Any]) -> str:

@@ -6,11 +6,10 @@ here on dev: the same data and code, but for what is trained.
 """
 
 import json
+import math
 import multiprocessing
 import random
-import resource
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from ..corpora.statistics import content_hash
 from ..errors import OpenMedError
 from ..files import atomic_file
 from ..precision import resolve_precision
-from .energy import total
+from .energy import portion, total
 from .finetune import fit
 from .settings import AblationSettings, FinetuneSettings, to_dict
 from .trainer import trainable_state
@@ -165,15 +164,17 @@ def ablation(plan: Ablation, workers: int = 1) -> dict[str, Any]:
     made = {**tried, **dict(zip(runs, rows, strict=True))}
     return {
         **header,
-        "machine": machine(settings.finetune, workers),
         "learning_rates": [{**_facts(run), "dev_f1": row["dev_f1"]} for run, row in tried.items()],
         "runs": rows,
         "energy": total([row["energy"] for row in made.values()]),
     }
 
 
-def train_one(plan: Ablation, run: Run) -> dict[str, Any]:
-    """One run, in a process of its own: its peak memory is the process's."""
+def train_one(plan: Ablation, run: Run, workers: int = 1) -> dict[str, Any]:
+    """One run, in a process of its own: its peak memory is the process's.
+
+    workers (int): Runs at a time on this machine.
+    """
     settings = plan.settings.finetune
     settings = replace(
         settings,
@@ -206,7 +207,9 @@ def train_one(plan: Ablation, run: Run) -> dict[str, Any]:
         "steps": record["steps"],
         "step_seconds": record["step_seconds"],
         "seconds": record["seconds"],
-        "energy": record["energy"],
+        # Of the whole machine, which other runs use at the same time.
+        "energy": portion(record["energy"], 1 / workers),
+        "machine": machine(settings, workers),
         "peak_memory_mb": round(peak_memory() / 1e6),
         "trainable_parameters": record["trainable_parameters"],
         # What a task adds; the pre-training adapter is there once for all.
@@ -219,11 +222,15 @@ def train_one(plan: Ablation, run: Run) -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """Bytes: of the GPU if there is one, else of this process."""
+    """Bytes: of the GPU if there is one, else of this process; 0 where that is not known."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    try:
+        # Not getrusage, which begins with the peak of the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="utf8")
+    except OSError:
+        return 0
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def machine(settings: FinetuneSettings, workers: int) -> dict[str, Any]:
@@ -232,7 +239,7 @@ def machine(settings: FinetuneSettings, workers: int) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name() if gpu else "cpu",
         "precision": resolve_precision(settings.optim.precision),
-        "threads": threads(workers),
+        "threads": torch.get_num_threads(),
         "workers": workers,
     }
 
@@ -258,7 +265,7 @@ def _run_all(
             max_tasks_per_child=1,
         ) as pool,
     ):
-        futures = [pool.submit(train_one, plan, run) for run in missing]
+        futures = [pool.submit(train_one, plan, run, workers) for run in missing]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -313,9 +320,19 @@ def _characters(documents: Iterable[Document]) -> int:
 def _check(settings: AblationSettings) -> None:
     if not settings.corpora or not settings.seeds:
         raise OpenMedError("An ablation needs at least one corpus and one seed.")
-    missing = {cell.rates for cell in CELLS if not settings.learning_rates.get(cell.rates)}
+    rates, wanted = settings.learning_rates, {cell.rates for cell in CELLS}
+    missing = {name for name in wanted if not rates.get(name)}
     if missing:
         raise OpenMedError(f"[learning_rates] lacks {', '.join(sorted(missing))}.")
+    if set(rates) - wanted:
+        raise OpenMedError(
+            f"[learning_rates] has {', '.join(sorted(set(rates) - wanted))}; it knows "
+            f"{', '.join(sorted(wanted))}."
+        )
+    if any(not 0 < rate < math.inf for listed in rates.values() for rate in listed):
+        raise OpenMedError("[learning_rates]: a rate must be above 0.")
+    if len(set(settings.seeds)) < len(settings.seeds):
+        raise OpenMedError("seeds: one is there twice, which would pass for no spread.")
 
 
 def _same_plan(path: Path, header: dict[str, Any]) -> None:

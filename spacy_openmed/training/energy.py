@@ -219,6 +219,25 @@ class SaveEnergy(TrainerCallback):
         self.meter.save()
 
 
+def portion(report: dict[str, Any], share: float) -> dict[str, Any]:
+    """What a run has used of a machine that several shared; the time stays its own.
+
+    report (dict): As ``Meter.to_dict`` gives it: of the whole machine.
+    share (float): Of the run.
+    """
+    found = report["codecarbon"]
+    return {
+        **_times(report, share, ("tdp_kwh", "tdp_g_co2")),
+        "codecarbon": found
+        and _times(found, share, ("kwh", "cpu_kwh", "gpu_kwh", "ram_kwh", "g_co2")),
+    }
+
+
+def _times(values: dict[str, Any], factor: float, names: Sequence[str]) -> dict[str, Any]:
+    scaled = {n: values[n] * factor for n in names if values[n] is not None}
+    return {**values, **scaled}
+
+
 def total(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The sum of what several runs, or parts of one, have used.
 

@@ -5,6 +5,7 @@ path to a test split.
 """
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,14 +31,17 @@ from ..inference import Forward, SharedBackbone, shared_backbone
 from ..labelling import Flatten
 from ..low_rank import LORA_WEIGHTS
 from ..network import TokenTagger, tagging_loss
+from ..precision import resolve_precision
 from ..predictor import NetworkPredictor, Predictor
-from . import lora
+from . import begun, lora
+from .dapt_files import ENERGY, RUN
 from .energy import Meter, SaveEnergy
 from .samples import BatchSampler, collate, samples
 from .settings import FinetuneSettings, to_dict
 from .trainer import TrainableOnlyTrainer, checkpoint_to_resume, training_arguments
 
-ENERGY = "energy.json"
+# What may differ when a run goes on: it does not change what is computed.
+_FREE = ("settings.optim.gradient_checkpointing",)
 INITS = ("continue", "merge")
 # What is trained besides the head. Adapters are "lora"; the others are there to compare with.
 METHODS = ("lora", "full", "head")
@@ -213,12 +217,28 @@ def fit(
     unseen = {e.label for d in dev for e in d.entities} - set(types)
     if unseen:
         raise OpenMedError(f"dev has labels that train lacks: {', '.join(sorted(unseen))}.")
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise OpenMedError(
+            "Fine-tuning runs in one process. Start it without torchrun; CUDA_VISIBLE_DEVICES "
+            "chooses a GPU."
+        )
     checkpoints = output / "checkpoints"
     found = checkpoint_to_resume(checkpoints, resume)
     set_seed(settings.optim.seed)
     if method == "lora" and settings.init == "continue" and init_adapter is not None:
         settings = replace(settings, lora=lora.same_shape(settings.lora, init_adapter))
     ref = backbones.reference(backbone)
+    facts = {
+        "backbone": ref.sha256,
+        "method": method,
+        "settings": to_dict(settings),
+        "precision": resolve_precision(settings.optim.precision),
+        "pre-training adapter": file_hash(init_adapter) if init_adapter else "none",
+        "train": content_hash(train),
+        "dev": content_hash(dev),
+    }
+    if found is not None:
+        begun.check(output / RUN, facts, _FREE)
     folder = backbones.find(ref)
     tokens = shared_backbone(folder)
     info = AdapterInfo(dataset, tuple(types), ref, settings.window, settings.overlap)
@@ -246,6 +266,8 @@ def fit(
         metric_for_best_model="f1",
         greater_is_better=True,
     )
+    if found is None:
+        begun.write(output / RUN, facts)
     timer = StepTimer()
     meter = Meter(output / ENERGY, found is not None, tdp_watts)
     trainer = FinetuneTrainer(
@@ -268,8 +290,7 @@ def fit(
     with meter:
         result = trainer.train(resume_from_checkpoint=str(found) if found else None)
     energy = meter.to_dict()
-    train_hash = content_hash(train)
-    edition = registry.edition_with(dataset, "train", train_hash)
+    edition = registry.edition_with(dataset, "train", facts["train"])
     record = {
         "spacy_openmed": __version__,
         "backbone": ref.to_dict(),
@@ -277,7 +298,8 @@ def fit(
         "edition": edition.id if edition else None,
         "settings": to_dict(settings),
         "init_adapter": file_hash(init_adapter) if init_adapter else None,
-        "data": {"train": train_hash, "dev": content_hash(dev)},
+        "data": {"train": facts["train"], "dev": facts["dev"]},
+        "precision": facts["precision"],
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": [
             {"epoch": row["epoch"], "dev_f1": row["eval_f1"]}
@@ -311,12 +333,17 @@ def build(
         raise OpenMedError(f"init = {settings.init!r}: choose {' or '.join(map(repr, INITS))}.")
     if method not in METHODS:
         raise OpenMedError(f"method {method!r}: choose {', '.join(METHODS)}.")
+    base = merged = None
+    # A folder that PEFT alone wrote says nothing of its backbone, and can only be continued.
+    if init_adapter is not None and (
+        settings.init == "merge" or method != "lora" or (init_adapter / pretraining.RECORD).exists()
+    ):
+        base = pretraining.read(init_adapter)
+        pretraining.verify_backbone(base, backbones.reference(str(folder)), str(init_adapter))
     encoder = backbones.load_encoder(folder)
     network.set_dropout(encoder, settings.dropout, settings.attention_dropout)
-    merged = None
-    if init_adapter is not None and (settings.init == "merge" or method != "lora"):
-        merged = pretraining.read(init_adapter)
-        pretraining.verify_backbone(merged, backbones.reference(str(folder)), str(init_adapter))
+    if base is not None and (settings.init == "merge" or method != "lora"):
+        merged = base
         pretraining.merge(encoder, merged)
     if method == "lora":
         encoder = lora.wrap(encoder, settings.lora)

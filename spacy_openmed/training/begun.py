@@ -1,0 +1,84 @@
+"""What a run was begun with: a run that goes on must go on with the same."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from ..errors import OpenMedError
+from ..files import atomic_file
+
+
+def write(path: Path, facts: dict[str, Any]) -> None:
+    """Note what a run is begun with, whole or not at all.
+
+    path (Path): The file, in the folder of the run.
+    facts (dict): Whatever changes the result, as JSON has it; sections may be nested.
+    RAISES (OSError): The file cannot be written.
+    """
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
+
+
+def check(path: Path, now: dict[str, Any], free: Collection[str] = ()) -> bool:
+    """Refuse to go on with others than a run was begun with.
+
+    path (Path): What ``write`` wrote.
+    now (dict): The facts as they are now.
+    free (Collection[str]): Facts that may differ: dotted names ("settings.save_steps"), of
+        sections, too.
+    RETURNS (bool): True where the file is there and its facts are those of now; False where
+        there is no such file, so that nothing can be said.
+    RAISES (OpenMedError): Names each fact that differs, with both values; or the file cannot be
+        read, or is not what ``write`` writes.
+    """
+    try:
+        before = json.loads(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OpenMedError(f"{path}: cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise _unusable(path) from error
+    if not isinstance(before, dict) or not before.keys() & now.keys():
+        raise _unusable(path)
+    differing = _differences(before, now, free)
+    if differing:
+        raise OpenMedError(
+            f"The run in {path.parent} was begun with others than it is to go on with: "
+            f"{'; '.join(differing)}. Give the same again, or choose another --output."
+        )
+    return True
+
+
+def _unusable(path: Path) -> OpenMedError:
+    return OpenMedError(
+        f"{path} is broken, so nobody can tell what the run there was begun with. Choose another "
+        f"--output."
+    )
+
+
+def _differences(
+    before: dict[str, Any], now: dict[str, Any], free: Collection[str]
+) -> list[str]:
+    # JSON knows no tuples.
+    old, new = _flat(before), _flat(json.loads(json.dumps(now)))
+    return [
+        f"{name} was {old.get(name, 'absent')}, is {new.get(name, 'absent')}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name, _ABSENT) != new.get(name, _ABSENT)
+        and not any(f"{name}.".startswith(f"{other}.") for other in free)
+    ]
+
+
+_ABSENT = object()
+
+
+def _flat(facts: dict[str, Any], section: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, f"{section}{key}."))
+        else:
+            found[f"{section}{key}"] = value
+    return found
