@@ -13,13 +13,15 @@ import spacy
 import torch
 from spacy.tokenizer import Tokenizer
 
-from spacy_openmed import adapters, backbones
+from spacy_openmed import adapters, backbones, pretraining
 from spacy_openmed.alignment import align
 from spacy_openmed.corpora.folder import corpus_file
 from spacy_openmed.corpora.formats import jsonl
+from spacy_openmed.evaluation import ablation
 from spacy_openmed.evaluation.evaluate import evaluate
 from spacy_openmed.labelling import outermost
 from spacy_openmed.packaging.cards import results_table
+from spacy_openmed.packaging.pretraining_card import card, perplexity_table
 from spacy_openmed.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +89,30 @@ def test_readme_shows_the_recorded_figures() -> None:
     for folder in SHIPPED:
         for row in results_table([results(folder, "test")]).splitlines()[2:]:
             assert row in readme
+
+
+def test_readme_and_card_show_the_perplexity_of_the_shipped_pretraining() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    for folder in pretraining.SHIPPED.iterdir():
+        adapter = pretraining.read(folder)
+        path = ROOT / "benchmarks" / "results" / f"perplexity-{adapter.backbone.id}.json"
+        result = json.loads(path.read_text(encoding="utf8"))
+        assert result["adapter"] == adapter.sha256
+        row = perplexity_table([result]).splitlines()[2]
+        assert row in readme
+        record = json.loads((folder / pretraining.RECORD).read_text(encoding="utf8"))
+        assert (folder / "README.md").read_text(encoding="utf8") == card(adapter, record, [result])
+
+
+def test_readme_shows_the_ablation() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    report = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf8")
+    path = ROOT / "benchmarks" / "results" / "ablation-minilm.json"
+    result = json.loads(path.read_text(encoding="utf8"))
+    assert ablation.f1_table(result) in readme
+    assert ablation.f1_table(result) in report and ablation.cost_table(result) in report
+    shipped = {pretraining.read(folder).sha256 for folder in pretraining.SHIPPED.iterdir()}
+    assert result["pretraining_sha256"] in shipped
 
 
 def test_the_readme_example_finds_diseases(nlp: spacy.language.Language) -> None:

@@ -103,9 +103,13 @@ class Meter:
         self._seconds = 0.0
 
     def __enter__(self) -> "Meter":
+        if self._main:
+            self._start()
+        # Looking the machine up takes seconds, which are not the training's.
         self._begun = time.monotonic()
-        if not self._main:
-            return self
+        return self
+
+    def _start(self) -> None:
         if self._resume:
             self._earlier = self._read()
         else:
@@ -117,7 +121,6 @@ class Meter:
         if self._codecarbon is not None:
             for text in self._try("codecarbon", self._codecarbon.warnings) or []:
                 self._warn(text)
-        return self
 
     def __exit__(self, *exc: Any) -> None:
         if self._codecarbon is not None:

@@ -228,14 +228,15 @@ def fit(
     if method == "lora" and settings.init == "continue" and init_adapter is not None:
         settings = replace(settings, lora=lora.same_shape(settings.lora, init_adapter))
     ref = backbones.reference(backbone)
+    train_hash, dev_hash = content_hash(train), content_hash(dev)
     facts = {
         "backbone": ref.sha256,
         "method": method,
         "settings": to_dict(settings),
         "precision": resolve_precision(settings.optim.precision),
         "pre-training adapter": file_hash(init_adapter) if init_adapter else "none",
-        "train": content_hash(train),
-        "dev": content_hash(dev),
+        "train": train_hash,
+        "dev": dev_hash,
     }
     if found is not None:
         begun.check(output / RUN, facts, _FREE)
@@ -290,7 +291,7 @@ def fit(
     with meter:
         result = trainer.train(resume_from_checkpoint=str(found) if found else None)
     energy = meter.to_dict()
-    edition = registry.edition_with(dataset, "train", facts["train"])
+    edition = registry.edition_with(dataset, "train", train_hash)
     record = {
         "spacy_openmed": __version__,
         "backbone": ref.to_dict(),
@@ -298,7 +299,7 @@ def fit(
         "edition": edition.id if edition else None,
         "settings": to_dict(settings),
         "init_adapter": file_hash(init_adapter) if init_adapter else None,
-        "data": {"train": facts["train"], "dev": facts["dev"]},
+        "data": {"train": train_hash, "dev": dev_hash},
         "precision": facts["precision"],
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "epochs": [
