@@ -45,7 +45,7 @@ class SharedBackbone:
         encoder: Any = backbones.load_encoder(folder).to(device)
         self.encoder = encoder
         self.special = special_tokens(self.tokenizer, int(encoder.config.pad_token_id or 0))
-        self.positions = _positions(encoder)
+        self.positions = positions(encoder)
         self._pristine: dict[str, torch.Tensor] = {}
         self._active: Adapter | None = None
         self._pretraining: Pretraining | None = None
@@ -124,7 +124,7 @@ class SharedBackbone:
             )
 
 
-def _positions(encoder: torch.nn.Module) -> int | None:
+def positions(encoder: torch.nn.Module) -> int | None:
     """The longest window an encoder can read; None if it has no table of positions."""
     for name, module in encoder.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):

@@ -345,7 +345,7 @@ def test_long_passages_become_windows_of_the_size_asked_for(tiny_backbone: Path,
     settings = replace(SHORT, optim=replace(SHORT.optim, batch_size=1))
     tokenizer = backbones.load_tokenizer(tiny_backbone)
     special = module.special_tokens(tokenizer, 0)
-    found = module._data([tmp_path / "own.txt"], tokenizer, special, settings)
+    found = module._data([tmp_path / "own.txt"], tokenizer, special, settings, 1)
     assert found.wordpieces == sum(len(found[i]["input_ids"]) for i in range(len(found)))
     inner = [found[i]["input_ids"][1:-1].tolist() for i in range(len(found))]
     assert all(20 <= len(ids) <= settings.window - special.count for ids in inner)
@@ -382,6 +382,28 @@ def test_a_part_of_the_update_is_taken_back(
         for name, run in (("settled", tmp_path), ("alone", tmp_path / "alone"))
     }
     assert losses["settled"] < losses["alone"]
+
+
+def test_the_head_settles_on_what_will_be_there(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module._Run, "_phase", lambda *args: {})
+    settings = replace(SETTINGS, lora=replace(SETTINGS.lora, dropout=0.5), keep=0.5)
+    model = MaskedLM(tiny_backbone)
+    model.encoder = lora.wrap(model.encoder, settings.lora)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    run = module._Run(model, Any, None, tmp_path, settings, 8, False, module.PartialState(), [])
+    batch = masked_batch()
+    model.train()
+    assert model(*batch)["loss"] != model(*batch)["loss"]
+    assert run.settle() == {}
+    model.train()
+    assert model(*batch)["loss"] == model(*batch)["loss"]
+    assert not model.encoder.get_base_model().is_gradient_checkpointing
 
 
 def held_out_loss(backbone: Path, adapter: Path, texts: list[Path]) -> float:

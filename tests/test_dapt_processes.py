@@ -49,7 +49,8 @@ PASSAGES = (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     lines = [f"{PASSAGES[i % 3]} . {PASSAGES[i // 3 % 3]}\n" * 2 for i in range(30)]
-    (folder / "own.txt").write_text("".join(lines), encoding="utf8")
+    # An odd number: the windows of a pass cannot be shared out evenly.
+    (folder / "own.txt").write_text("".join([*lines, lines[0].splitlines()[0]]), encoding="utf8")
     for batch in (4, 8):
         (folder / f"{batch}.toml").write_text(CONFIG.format(batch=batch), encoding="utf8")
     return folder
@@ -59,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(folder: Path, tiny_backbone: Path) -> dict[str, Any]:
     """The record of a run of two processes, and what they printed."""
     output = folder / "two"
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "spacy_openmed", "dapt", "--backbone", tiny_backbone]
     command += ["--text", folder / "own.txt", "--config", folder / "4.toml", "--output", output]
     done = subprocess.run(
@@ -67,6 +68,7 @@ def two(folder: Path, tiny_backbone: Path) -> dict[str, Any]:
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     record: dict[str, Any] = json.loads((output / "adapter" / pretraining.RECORD).read_text())
@@ -86,6 +88,7 @@ def test_two_processes_do_what_one_does(two: dict[str, Any], folder: Path, tiny_
     output = folder / "one"
     settings = load(DaptSettings, folder / "8.toml")
     one = dapt(str(tiny_backbone), [folder / "own.txt"], output, settings)
+    assert one["windows"] == two["record"]["windows"] and one["windows"] % 2 == 1
     assert (one["processes"], two["record"]["processes"]) == (1, 2)
     for phase in ("head", "adaptation"):
         assert two["record"][phase]["steps"] == one[phase]["steps"] > 10

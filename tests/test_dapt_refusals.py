@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,12 @@ def passages(count: int) -> str:
 Change = Callable[[DaptSettings], DaptSettings]
 
 
-def optim(**changes: float) -> Change:
+def optim(**changes: Any) -> Change:
     return lambda settings: replace(settings, optim=replace(settings.optim, **changes))
+
+
+def lora(**changes: Any) -> Change:
+    return lambda settings: replace(settings, lora=replace(settings.lora, **changes))
 
 
 def settings(**changes: float) -> Change:
@@ -50,9 +55,35 @@ def settings(**changes: float) -> Change:
         (optim(epochs=0.0), "epochs = 0.0: must be more than 0"),
         (optim(warmup_steps=-1), "warmup_steps = -1: must be 0 or more"),
         (optim(warmup_ratio=1.0), r"warmup_ratio = 1.0: must be 0 or more, below 1"),
+        (optim(epochs=float("inf")), "epochs = inf: must be more than 0, and finite"),
+        (optim(learning_rate=float("nan")), "learning_rate = nan: must be more than 0"),
+        (optim(learning_rate=0.0), "learning_rate = 0.0: must be more than 0"),
+        (settings(head_learning_rate=-1.0), "head_learning_rate = -1.0: must be more than 0"),
+        (optim(max_grad_norm=-1.0), "max_grad_norm = -1.0: must be 0 or more"),
+        (optim(weight_decay=-0.1), "weight_decay = -0.1: must be 0 or more"),
+        (optim(seed=-1), "seed = -1: must be 0 or more"),
+        (lora(dropout=1.0), "dropout = 1.0: must be 0 or more, below 1"),
+        (lora(dropout=-0.1), "dropout = -0.1: must be 0 or more, below 1"),
+        (lora(rank=0), "rank = 0: must be 1 or more"),
+        (lora(alpha=0), "alpha = 0: must be 1 or more"),
+        (lora(embedding_rank=-1), "embedding_rank = -1: must be 0 or more"),
+        (lora(target_modules="("), r"target_modules = '\(' is not a regular expression: "),
+        (
+            lora(target_modules=".*q_proj"),
+            r"'.\*q_proj' does not fit this backbone: it matches none of its modules. Its linear "
+            r"layers are named dense, key, query, value\.",
+        ),
+        (
+            lora(target_modules=r".*LayerNorm"),
+            r"it matches 'embeddings.LayerNorm', which is a LayerNorm. Its linear layers",
+        ),
+        (optim(precision="fp8"), "precision = 'fp8': choose"),
+        (settings(overlap=46), r"overlap = 46: must be 0 or more, and less than .* \(46\)"),
+        (settings(overlap=-1), "overlap = -1: must be 0 or more"),
         (settings(window=513), "window = 513: this backbone takes 22 to 512 wordpieces"),
         (settings(window=21), "window = 21: this backbone takes 22 to 512 wordpieces"),
-        (optim(warmup_steps=500), r"warmup_steps = 500, but the run has 3 updates"),
+        (optim(warmup_steps=500), r"warmup_steps = 500, but the run has 2 updates"),
+        (optim(warmup_steps=5, epochs=2.3), r"warmup_steps = 5, but the run has 5 updates"),
         (optim(warmup_steps=9, max_steps=9), r"warmup_steps = 9, but the run has 9 updates"),
     ],
 )

@@ -1,14 +1,15 @@
 """Pre-training that is killed and goes on: nothing is lost, nothing foreign is mixed in."""
 
 import json
+import math
 import multiprocessing
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments
 from typer.testing import CliRunner
 
 from spacy_openmed import pretraining
@@ -27,7 +29,16 @@ from spacy_openmed.training import trainer
 from spacy_openmed.training.dapt import RUN, dapt, is_finished
 from spacy_openmed.training.masked_lm import BASE_HEAD, HEAD
 from spacy_openmed.training.settings import DaptSettings, LoraSettings, OptimSettings
-from spacy_openmed.training.trainer import TrainableOnlyTrainer, last_checkpoint
+from spacy_openmed.training.trainer import (
+    STATE,
+    TRAINABLE,
+    TrainableOnlyTrainer,
+    last_checkpoint,
+    training_arguments,
+)
+
+# Limits of a process, SIGKILL and servers that fork: not on Windows.
+resource = pytest.importorskip("resource")
 
 pytestmark = [
     pytest.mark.usefixtures("one_torch_thread"),
@@ -35,13 +46,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:mtime may not be reliable"),
 ]
 
-# Dropout, several passes, updates of several batches, a short last batch: whatever has a state.
+# Dropout, several passes, checkpoints within one, updates of several batches, a few windows
+# that make no whole update: whatever has a state.
 SETTINGS = DaptSettings(
     lora=LoraSettings(
         rank=4, alpha=8, dropout=0.2, target_modules=r"encoder\.layer\..*\.(query|value|dense)"
     ),
     optim=OptimSettings(
-        batch_size=4, accumulation=2, learning_rate=1e-2, max_steps=11, precision="fp32"
+        batch_size=2, accumulation=3, learning_rate=1e-2, max_steps=11, precision="fp32"
     ),
     window=48,
     head_steps=5,
@@ -172,7 +184,7 @@ def assert_equal_runs(found: Path, expected: Path) -> None:
     assert [path.name for path in found.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [2, 3])
 def test_killed_at_any_moments_a_run_ends_as_an_unbroken_one(
     unbroken: Unbroken,
     tiny_backbone: Path,
@@ -193,6 +205,39 @@ def test_killed_at_any_moments_a_run_ends_as_an_unbroken_one(
     assert kills >= 2
     if not is_finished(output):
         assert start(processes, tiny_backbone, texts, output, 0, resume=True) == 0
+    assert_equal_runs(output, unbroken.output)
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run before its time."""
+
+
+@contextmanager
+def interrupted(phase: str, update: int) -> Iterator[None]:
+    """What runs in here ends at an update of a phase, named by its folder of checkpoints."""
+    step = TrainableOnlyTrainer.training_step
+
+    def watched(self: TrainableOnlyTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if (Path(str(self.args.output_dir)).name, self.state.global_step) == (phase, update):
+            raise Interrupted
+        return step(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(TrainableOnlyTrainer, "training_step", watched)
+        yield
+
+
+def test_goes_on_within_a_pass_whose_batches_make_no_whole_number_of_updates(
+    unbroken: Unbroken, tiny_backbone: Path, texts: list[Path], tmp_path: Path
+):
+    output = tmp_path / "out"
+    with interrupted("checkpoints", 4):
+        dapt(str(tiny_backbone), texts, output, SETTINGS)
+    assert last_checkpoint(output / "checkpoints") == output / "checkpoints" / "checkpoint-3"
+    windows = dapt(str(tiny_backbone), texts, output, SETTINGS, resume=True)["windows"]
+    batches = math.ceil(windows / SETTINGS.optim.batch_size)
+    accumulation = SETTINGS.optim.accumulation
+    assert batches % accumulation != 0 and 3 < batches // accumulation < SETTINGS.optim.max_steps
     assert_equal_runs(output, unbroken.output)
 
 
@@ -270,6 +315,16 @@ def test_another_number_of_processes_is_refused(
         dapt(str(tiny_backbone), texts, at_its_last_checkpoint, SETTINGS, resume=True)
 
 
+def test_another_precision_is_refused_though_both_are_the_best_of_their_machine(
+    at_its_last_checkpoint: Path, tiny_backbone: Path, texts: list[Path]
+):
+    run = json.loads((at_its_last_checkpoint / RUN).read_text())
+    assert run["precision"] == "fp32"
+    (at_its_last_checkpoint / RUN).write_text(json.dumps({**run, "precision": "bf16"}))
+    with pytest.raises(OpenMedError, match="precision was bf16, is fp32"):
+        dapt(str(tiny_backbone), texts, at_its_last_checkpoint, SETTINGS, resume=True)
+
+
 def test_what_changes_no_result_may_change(
     at_its_last_checkpoint: Path,
     unbroken: Unbroken,
@@ -282,7 +337,8 @@ def test_what_changes_no_result_may_change(
     monkeypatch.setattr(TrainableOnlyTrainer, "training_step", None)
     renamed = tmp_path / "renamed.txt"
     shutil.copyfile(texts[0], renamed)
-    optim = replace(SETTINGS.optim, gradient_checkpointing=True)
+    monkeypatch.setattr("spacy_openmed.training.dapt.resolve_precision", lambda name: "fp32")
+    optim = replace(SETTINGS.optim, gradient_checkpointing=True, precision="auto")
     settings = replace(SETTINGS, save_steps=5, optim=optim)
     record = dapt(str(tiny_backbone), [renamed], at_its_last_checkpoint, settings, resume=True)
     assert record["adaptation"]["steps"] == 11
@@ -295,6 +351,33 @@ def test_checkpoints_of_nobody_knows_what_are_refused(
     (at_its_last_checkpoint / RUN).unlink()
     with pytest.raises(OpenMedError, match=r"has a run without run\.json"):
         dapt(str(tiny_backbone), texts, at_its_last_checkpoint, SETTINGS, resume=True)
+    # A head alone, too.
+    remove_checkpoints(at_its_last_checkpoint)
+    with pytest.raises(OpenMedError, match=r"has a run without run\.json"):
+        dapt(str(tiny_backbone), texts, at_its_last_checkpoint, SETTINGS, resume=True)
+
+
+def remove_checkpoints(output: Path) -> None:
+    for folder in output.glob("*checkpoints"):
+        shutil.rmtree(folder)
+
+
+def test_the_head_of_another_run_is_not_taken_over(
+    at_its_last_checkpoint: Path,
+    unbroken: Unbroken,
+    tiny_backbone: Path,
+    texts: list[Path],
+):
+    output = at_its_last_checkpoint
+    remove_checkpoints(output)
+    settings = replace(SETTINGS, optim=replace(SETTINGS.optim, seed=2))
+    with interrupted("head-checkpoints", 1):
+        dapt(str(tiny_backbone), texts, output, settings)
+    assert not (output / BASE_HEAD).exists()
+    with interrupted("checkpoints", 0):
+        dapt(str(tiny_backbone), texts, output, settings, resume=True)
+    own, other = load_file(output / BASE_HEAD), load_file(unbroken.output / BASE_HEAD)
+    assert not any(torch.equal(own[name], other[name]) for name in other)
 
 
 def test_a_finished_run_is_left_alone(
@@ -316,7 +399,7 @@ def test_a_finished_run_is_left_alone(
         "keep = 0.5\nsettle_steps = 4\n"
         "[lora]\nrank = 4\nalpha = 8\ndropout = 0.2\n"
         f"target_modules = '{SETTINGS.lora.target_modules}'\n"
-        "[optim]\nbatch_size = 4\naccumulation = 2\nlearning_rate = 0.01\nmax_steps = 11\n"
+        "[optim]\nbatch_size = 2\naccumulation = 3\nlearning_rate = 0.01\nmax_steps = 11\n"
         "precision = 'fp32'\n"
     )
     command = ["dapt", "--backbone", tiny_backbone, "--text", texts[0], "--config", config]
@@ -324,6 +407,61 @@ def test_a_finished_run_is_left_alone(
     done = CliRunner().invoke(app, list(map(str, command)))
     assert done.exit_code == 0 and "finished" in done.output
     assert contents(unbroken.output) == before
+
+
+# Checkpoints that fail
+
+
+def failing(
+    folder: Path, patch: pytest.MonkeyPatch, error: Exception, files: tuple[str, ...]
+) -> TrainableOnlyTrainer:
+    """A trainer whose third update ends in a checkpoint of these files, and then an error."""
+    arguments = training_arguments(OptimSettings(precision="fp32"), folder)
+    made = TrainableOnlyTrainer(model=torch.nn.Linear(1, 1), args=arguments)
+    made.state.global_step = 3
+
+    def save(self: Trainer, *args: Any) -> None:
+        (folder / "checkpoint-3").mkdir(parents=True)
+        for name in files:
+            (folder / "checkpoint-3" / name).write_text("{}")
+        raise error
+
+    patch.setattr(Trainer, "_save_checkpoint", save)
+    return made
+
+
+FULL = OSError(28, "No space left on device")
+
+
+def test_a_complete_checkpoint_is_kept_whatever_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = failing(tmp_path, monkeypatch, PermissionError(13, "denied"), (TRAINABLE, STATE))
+    with pytest.raises(OpenMedError, match="is complete, but an older one could not be removed"):
+        made._save_checkpoint(None, None)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_only_the_process_that_saves_removes_what_is_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: bool
+):
+    made = failing(tmp_path, monkeypatch, FULL, (TRAINABLE,))
+    monkeypatch.setattr(TrainingArguments, "should_save", property(lambda self: saves))
+    with pytest.raises(OpenMedError, match=r"checkpoint-3 could not be written.*no earlier one"):
+        made._save_checkpoint(None, None)
+    assert (tmp_path / "checkpoint-3").exists() != saves
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("of memory"), RuntimeError("CUDA error: out of memory")]
+)
+def test_what_is_out_of_memory_is_no_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    with pytest.raises(type(error), match="of memory") as caught:
+        failing(tmp_path, monkeypatch, error, (TRAINABLE,))._save_checkpoint(None, None)
+    assert caught.value is error
 
 
 # A disk that is full

@@ -73,6 +73,38 @@ def test_what_does_not_fit_is_refused_by_name(data: dict, said: str):
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"corpora": "ncbi"}, "corpora = 'ncbi' must be of type list[str]"),
+        ({"corpora": ["ncbi", 1]}, "corpora = ['ncbi', 1] must be of type list[str]"),
+        ({"seeds": 3}, "seeds = 3 must be of type list[int]"),
+        ({"seeds": [1.5]}, "seeds = [1.5] must be of type list[int]"),
+        ({"seeds": [True]}, "seeds = [True] must be of type list[int]"),
+        ({"learning_rates": [1e-3]}, "learning_rates = [0.001] must be of type dict[str, list"),
+        (
+            {"learning_rates": {"lora": 1e-3}},
+            "learning_rates = {'lora': 0.001} must be of type dict[str, list[float]]",
+        ),
+        (
+            {"learning_rates": {"lora": ["1e-3"]}},
+            "learning_rates = {'lora': ['1e-3']} must be of type dict[str, list[float]]",
+        ),
+    ],
+)
+def test_what_is_inside_lists_and_tables_is_checked(data: dict, said: str):
+    with pytest.raises(OpenMedError) as caught:
+        from_dict(AblationSettings, data, "own.toml")
+    assert str(caught.value).startswith("own.toml: ") and said in str(caught.value)
+
+
+def test_a_whole_number_will_do_for_a_float_inside_a_list():
+    data = {"corpora": [], "seeds": [4], "learning_rates": {"lora": [1, 0.5], "full": []}}
+    found = from_dict(AblationSettings, data, "here")
+    assert found == AblationSettings([], [4], learning_rates={"lora": [1.0, 0.5], "full": []})
+    assert all(type(rate) is float for rate in found.learning_rates["lora"])
+
+
 @pytest.mark.parametrize("content", [b"window : 128\n", b"window = 1\nwindow = 2\n", b"\xff\xfe"])
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, content: bytes):
     path = tmp_path / "broken.toml"

@@ -14,7 +14,7 @@ def write(path: Path, facts: dict[str, Any]) -> None:
 
     path (Path): The file, in the folder of the run.
     facts (dict): Whatever changes the result, as JSON has it; sections may be nested.
-    RAISES (OSError): The file cannot be written.
+    RAISES (OpenMedError, OSError): The file cannot be made, or not be written to its end.
     """
     with atomic_file(path) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
@@ -58,9 +58,7 @@ def _unusable(path: Path) -> OpenMedError:
     )
 
 
-def _differences(
-    before: dict[str, Any], now: dict[str, Any], free: Collection[str]
-) -> list[str]:
+def _differences(before: dict[str, Any], now: dict[str, Any], free: Collection[str]) -> list[str]:
     # JSON knows no tuples.
     old, new = _flat(before), _flat(json.loads(json.dumps(now)))
     return [

@@ -27,8 +27,9 @@ from ..backbones import BackboneRef
 from ..errors import OpenMedError
 from ..files import atomic_file, atomic_folder
 from ..low_rank import LORA_WEIGHTS
+from ..precision import resolve_precision
 from ..windows import SpecialTokens, special_tokens
-from . import lora
+from . import begun, lora
 from .dapt_checks import check_begun, check_settings, check_warmup, check_window
 from .dapt_files import (
     ADAPTER,
@@ -95,21 +96,27 @@ def dapt(
         record; 0: look it up.
     RETURNS (dict): What was done, also written to ``output/adapter/dapt.json``.
     RAISES (OpenMedError): No usable text; settings that make no sense or do not fit the
-        backbone; a run in ``output`` that is not resumed, or was begun with others; a
-        checkpoint or the adapter cannot be written.
+        backbone; several GPUs, but one process; a run in ``output`` that is not resumed, or was
+        begun with others; a checkpoint or the adapter cannot be written.
     """
     check_settings(settings, texts)
+    precision = resolve_precision(settings.optim.precision)
     processes = PartialState(cpu=not torch.cuda.is_available())
+    # Refuses several GPUs in one process, which is better said before hours of tokenising.
+    training_arguments(settings.optim, output)
     ref = backbones.reference(backbone)
     folder = backbones.find(ref)
-    begun = {
+    hashes = {path.name: _sha256(path) for path in texts}
+    facts = {
         "spacy_openmed": __version__,
-        "backbone": ref.to_dict(),
+        "backbone": ref.sha256,
         "settings": to_dict(settings),
-        "texts": {path.name: _sha256(path) for path in texts},
         "processes": processes.num_processes,
+        "precision": precision,
+        # In the order they are read in, whatever their names are by now.
+        **{f"text {number}": digest for number, digest in enumerate(hashes.values(), 1)},
     }
-    check_begun(output, begun, resume)
+    check_begun(output, facts, resume)
     if is_finished(output):
         record: dict[str, Any] = json.loads(record_file(output).read_text(encoding="utf8"))
         return record
@@ -117,23 +124,35 @@ def dapt(
     model = MaskedLM(folder)
     fast = backbones.load_tokenizer(folder)
     special = special_tokens(fast, int(model.config.pad_token_id or 0))
-    check_window(settings, special, model.config)
-    data = _data(texts, fast, special, settings, processes.num_processes)
-    check_warmup(settings.optim, len(data), processes.num_processes)
+    check_window(settings, special, model.encoder)
+    lora.check_targets(model.encoder, settings.lora)
+    update = settings.optim.batch_size * settings.optim.accumulation * processes.num_processes
+    data = _data(texts, fast, special, settings, update)
+    check_warmup(settings.optim, len(data), update)
     if processes.is_main_process:
-        tidy(output)
-        with writing(output / RUN), atomic_file(output / RUN) as part:
-            part.write_text(json.dumps(begun, indent=2) + "\n", encoding="utf8")
+        with writing(output / RUN):
+            tidy(output)
+            if not resume:
+                # Or this run, once it is resumed, would take the head of another for its own.
+                for path in (output / BASE_HEAD, output / HEAD_RECORD):
+                    if path.exists():
+                        path.unlink()
+            begun.write(output / RUN, facts)
     processes.wait_for_everyone()
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     with Meter(output / ENERGY, resume, tdp_watts) as meter:
         callbacks = [SaveEnergy(meter)]
-        run = _Run(model, data, tokenizer, output, settings, resume, processes, callbacks)
+        run = _Run(model, data, tokenizer, output, settings, update, resume, processes, callbacks)
         head = run.train_head()
         adaptation = run.train_lora()
         settled = run.settle()
     record = {
-        **begun,
+        "spacy_openmed": __version__,
+        "backbone": ref.to_dict(),
+        "settings": to_dict(settings),
+        "texts": hashes,
+        "processes": processes.num_processes,
+        "precision": precision,
         "windows": len(data),
         "wordpieces": data.wordpieces,
         "head": head,
@@ -153,6 +172,8 @@ class _Run:
 
     Each goes on from a file: a run that is resumed between them continues with the very numbers
     of an unbroken one.
+
+    update (int): Windows of one update, of all processes together.
     """
 
     model: MaskedLM
@@ -160,6 +181,7 @@ class _Run:
     tokenizer: Any
     output: Path
     settings: DaptSettings
+    update: int
     resume: bool
     processes: PartialState
     callbacks: Sequence[TrainerCallback]
@@ -207,6 +229,10 @@ class _Run:
             return None
         lora.scale(self.model.encoder, self.settings.keep)
         self.model.encoder.requires_grad_(False)
+        # The head learns what will be there: without dropout. Checkpoints of a frozen encoder
+        # would save nothing.
+        lora.without_dropout(self.model.encoder)
+        self.model.encoder.gradient_checkpointing_disable()
         if self.settings.settle_steps == 0:
             return None
         optim = self._head_optim(self.settings.settle_steps)
@@ -225,21 +251,23 @@ class _Run:
         found = checkpoint_to_resume(folder, self.resume)
         if self.processes.is_main_process:
             discard_incomplete(folder)
+        # The phases meet the windows in another order, and with other masks.
+        order = ByLength(self.data.lengths(), self.update, f"{optim.seed} {name}")
         state = TrainerState.load_from_json(str(found / STATE)) if found else None
         if found and state and state.global_step >= state.max_steps:
             # Killed after its last checkpoint: the Trainer would add an update.
             load_trainable(self.model, found)
         else:
-            state = self._train(name, optim, folder, found)
+            state = self._train(name, optim, folder, order, found)
         return {
             "steps": state.global_step,
             "losses": [row["loss"] for row in state.log_history if "loss" in row],
             "seconds": noted(state.log_history, "seconds"),
-            "padding": noted(state.log_history, "padding"),
+            "padding": round(order.padding(optim.batch_size, state.global_step), 4),
         }
 
     def _train(
-        self, name: str, optim: OptimSettings, folder: Path, found: Path | None
+        self, name: str, optim: OptimSettings, folder: Path, order: ByLength, found: Path | None
     ) -> TrainerState:
         arguments = training_arguments(
             optim,
@@ -251,11 +279,7 @@ class _Run:
             disable_tqdm=True,
             ddp_find_unused_parameters=False,
         )
-        # The phases meet the windows in another order, and with other masks.
-        seed = f"{optim.seed} {name}"
-        masking = Masking(self.tokenizer, self.settings.mask_probability, seed)
-        update = optim.batch_size * optim.accumulation * self.processes.num_processes
-        order = ByLength(self.data.lengths(), update, seed)
+        masking = Masking(self.tokenizer, self.settings.mask_probability, order.seed)
         trainer = _LengthGroupedTrainer(
             order,
             model=self.model,
@@ -306,12 +330,11 @@ def _data(
     tokenizer: Any,
     special: SpecialTokens,
     settings: DaptSettings,
-    processes: int = 1,
+    update: int,
 ) -> Windows:
     found = Windows(
         windows(read_passages(texts), tokenizer, special, settings.window, settings.overlap)
     )
-    update = settings.optim.batch_size * settings.optim.accumulation * processes
     if len(found) < update:
         raise OpenMedError(
             f"{len(found)} passages of at least {MIN_WORDPIECES} wordpieces in "

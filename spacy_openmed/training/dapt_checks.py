@@ -1,25 +1,34 @@
 """What a pre-training run refuses, before anything is computed."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import OpenMedError
+from ..inference import positions
 from ..windows import SpecialTokens
+from . import begun
 from .dapt_files import ADAPTER, CHECKPOINTS, HEAD_CHECKPOINTS, RUN, SETTLE_CHECKPOINTS
-from .masked_lm import MIN_WORDPIECES
+from .masked_lm import BASE_HEAD, MIN_WORDPIECES
 from .settings import DaptSettings, OptimSettings
 from .trainer import checkpoint_to_resume
 
-# What may differ when a run goes on: neither changes what is computed.
-_FREE = ("settings.save_steps", "settings.optim.gradient_checkpointing")
+# What may differ when a run goes on: none changes what is computed. Of the precision, what it
+# comes to on this machine is compared.
+_FREE = (
+    "spacy_openmed",
+    "settings.save_steps",
+    "settings.optim.gradient_checkpointing",
+    "settings.optim.precision",
+)
 
 
 def check_settings(settings: DaptSettings, texts: Sequence[Path]) -> None:
     """Refuse settings that make no sense, and texts that a run could not tell apart."""
-    optim = settings.optim
+    optim, lora = settings.optim, settings.lora
     rules: list[tuple[str, float, bool, str]] = [
         (
             "mask_probability",
@@ -28,12 +37,20 @@ def check_settings(settings: DaptSettings, texts: Sequence[Path]) -> None:
             "between 0 and 1",
         ),
         ("head_steps", settings.head_steps, settings.head_steps >= 0, "0 or more"),
+        (
+            "head_learning_rate",
+            settings.head_learning_rate,
+            0 < settings.head_learning_rate < math.inf,
+            "more than 0",
+        ),
         ("keep", settings.keep, 0 < settings.keep <= 1, "above 0, at most 1"),
         ("settle_steps", settings.settle_steps, settings.settle_steps >= 0, "0 or more"),
         ("save_steps", settings.save_steps, settings.save_steps > 0, "1 or more"),
         ("batch_size", optim.batch_size, optim.batch_size > 0, "1 or more"),
         ("accumulation", optim.accumulation, optim.accumulation > 0, "1 or more"),
-        ("epochs", optim.epochs, optim.epochs > 0, "more than 0"),
+        ("learning_rate", optim.learning_rate, 0 < optim.learning_rate < math.inf, "more than 0"),
+        ("weight_decay", optim.weight_decay, 0 <= optim.weight_decay < math.inf, "0 or more"),
+        ("epochs", optim.epochs, 0 < optim.epochs < math.inf, "more than 0, and finite"),
         (
             "max_steps",
             optim.max_steps,
@@ -42,6 +59,13 @@ def check_settings(settings: DaptSettings, texts: Sequence[Path]) -> None:
         ),
         ("warmup_steps", optim.warmup_steps, optim.warmup_steps >= 0, "0 or more"),
         ("warmup_ratio", optim.warmup_ratio, 0 <= optim.warmup_ratio < 1, "0 or more, below 1"),
+        ("max_grad_norm", optim.max_grad_norm, optim.max_grad_norm >= 0, "0 or more"),
+        # What NumPy takes.
+        ("seed", optim.seed, 0 <= optim.seed < 2**32, "0 or more, below 2^32"),
+        ("rank", lora.rank, lora.rank > 0, "1 or more"),
+        ("alpha", lora.alpha, lora.alpha > 0, "1 or more"),
+        ("dropout", lora.dropout, 0 <= lora.dropout < 1, "0 or more, below 1"),
+        ("embedding_rank", lora.embedding_rank, lora.embedding_rank >= 0, "0 or more"),
     ]
     wrong = [f"{name} = {value}: must be {wish}" for name, value, ok, wish in rules if not ok]
     if wrong:
@@ -57,23 +81,31 @@ def check_settings(settings: DaptSettings, texts: Sequence[Path]) -> None:
         )
 
 
-def check_window(settings: DaptSettings, special: SpecialTokens, config: Any) -> None:
+def check_window(settings: DaptSettings, special: SpecialTokens, encoder: torch.nn.Module) -> None:
     """Refuse a window that the backbone cannot read, or too short to predict from."""
     least = MIN_WORDPIECES + special.count
-    most = int(getattr(config, "max_position_embeddings", 0) or settings.window)
+    most = positions(encoder) or settings.window
     if not least <= settings.window <= most:
         raise OpenMedError(
             f"window = {settings.window}: this backbone takes {least} to {most} wordpieces, "
             f"special tokens included."
         )
+    inside = settings.window - special.count
+    if not 0 <= settings.overlap < inside:
+        raise OpenMedError(
+            f"overlap = {settings.overlap}: must be 0 or more, and less than a window holds "
+            f"without special tokens ({inside})."
+        )
 
 
-def check_warmup(optim: OptimSettings, windows: int, processes: int) -> None:
-    """Refuse a warm-up that is longer than the run."""
-    batches = math.ceil(math.ceil(windows / optim.batch_size) / processes)
-    updates = math.ceil(math.ceil(batches / optim.accumulation) * optim.epochs)
-    if optim.max_steps > 0:
-        updates = optim.max_steps
+def check_warmup(optim: OptimSettings, windows: int, update: int) -> None:
+    """Refuse a warm-up that is longer than the run.
+
+    windows, update (int): Windows of a pass, and of an update of all processes.
+    """
+    updates = optim.max_steps
+    if updates <= 0:
+        updates = math.ceil(windows // update * optim.epochs)
     if optim.warmup_steps >= updates:
         raise OpenMedError(
             f"warmup_steps = {optim.warmup_steps}, but the run has {updates} updates: the learning "
@@ -92,45 +124,11 @@ def check_begun(output: Path, now: dict[str, Any], resume: bool) -> None:
         for place in places:
             checkpoint_to_resume(place, resume)
         return
-    try:
-        before = json.loads((output / RUN).read_text(encoding="utf8"))
-    except FileNotFoundError:
-        if (output / ADAPTER).exists() or any(any(place.glob("*")) for place in places):
-            raise OpenMedError(
-                f"{output} has a run without {RUN}, so nobody can tell what it was begun with. "
-                f"Choose another --output."
-            ) from None
+    if begun.check(output / RUN, now, _FREE):
         return
-    differing = _differences(before, now)
-    if differing:
+    files = (output / ADAPTER, output / BASE_HEAD)
+    if any(file.exists() for file in files) or any(any(place.glob("*")) for place in places):
         raise OpenMedError(
-            f"The run in {output} was begun with others than it is to go on with: "
-            f"{'; '.join(differing)}. Give the same again, or choose another --output."
+            f"{output} has a run without {RUN}, so nobody can tell what it was begun with. "
+            f"Choose another --output."
         )
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    def compared(run: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "backbone": run["backbone"]["sha256"],
-            "processes": run["processes"],
-            **_flat("settings", run["settings"]),
-            # In the order they are read in, whatever their names are by now.
-            **{f"text {i}": digest for i, digest in enumerate(run["texts"].values(), 1)},
-        }
-
-    old, new = compared(before), compared(now)
-    return [
-        f"{name} was {old.get(name, 'absent')}, is {new.get(name, 'absent')}"
-        for name in dict.fromkeys([*old, *new])
-        if name not in _FREE and old.get(name) != new.get(name)
-    ]
-
-
-def _flat(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {name: value}
-    found = {}
-    for key, inner in value.items():
-        found.update(_flat(f"{name}.{key}", inner))
-    return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import pretraining
 from ..errors import OpenMedError
 from .masked_lm import BASE_HEAD
-from .trainer import WRITE_ERRORS
+from .trainer import WRITE_ERRORS, is_write_error
 
 RUN = "run.json"
 ENERGY = "energy.json"
@@ -33,6 +33,8 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except WRITE_ERRORS as error:
+        if not is_write_error(error):
+            raise
         raise OpenMedError(
             f"{target} could not be written ({error}). Make room on the disk and go on with "
             f"--resume; the checkpoints are intact."

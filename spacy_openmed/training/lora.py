@@ -1,6 +1,8 @@
 """LoRA around an encoder, as PEFT does it."""
 
 import json
+import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,11 @@ from ..errors import OpenMedError
 from ..low_rank import LORA_WEIGHTS
 from ..network import load_lora
 from .settings import LoraSettings
+
+# PEFT takes for granted that someone has imported it, which older transformers do not. Older
+# torch does not have it, and is not asked for it.
+with suppress(ImportError):
+    import torch.distributed.tensor
 
 # The name that BERT, ELECTRA and DeBERTa share.
 WORD_EMBEDDINGS = "word_embeddings"
@@ -44,22 +51,49 @@ def lora_config(settings: LoraSettings) -> LoraConfig:
 def wrap(encoder: torch.nn.Module, settings: LoraSettings) -> PeftModel:
     """Add a fresh LoRA to an encoder, in place; everything else is frozen.
 
-    RAISES (OpenMedError): ``target_modules`` matches nothing in this encoder.
+    RAISES (OpenMedError): ``target_modules`` does not fit this encoder.
     """
+    check_targets(encoder, settings)
     try:
         return get_peft_model(encoder, lora_config(settings))  # type: ignore[arg-type]
     except ValueError as error:
-        names = sorted(
-            {
-                name.rsplit(".", 1)[-1]
-                for name, module in encoder.named_modules()
-                if isinstance(module, torch.nn.Linear)
-            }
-        )
+        raise _unfit(encoder, settings, str(error)) from error
+
+
+def check_targets(encoder: torch.nn.Module, settings: LoraSettings) -> None:
+    """Refuse ``target_modules`` that ``wrap`` could do nothing with.
+
+    RAISES (OpenMedError): They are no regular expression, match nothing in this encoder, or
+        match what has no matrix.
+    """
+    try:
+        pattern = re.compile(settings.target_modules)
+    except re.error as error:
         raise OpenMedError(
-            f"LoRA target_modules = {settings.target_modules!r} does not fit this backbone: "
-            f"{error} Its linear layers are named {', '.join(names)}."
+            f"LoRA target_modules = {settings.target_modules!r} is not a regular expression: "
+            f"{error}."
         ) from error
+    matched = {n: m for n, m in encoder.named_modules() if pattern.fullmatch(n)}
+    if not matched:
+        raise _unfit(encoder, settings, "it matches none of its modules.")
+    for name, module in matched.items():
+        if not isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+            kind = type(module).__name__
+            raise _unfit(encoder, settings, f"it matches {name!r}, which is a {kind}.")
+
+
+def _unfit(encoder: torch.nn.Module, settings: LoraSettings, reason: str) -> OpenMedError:
+    names = sorted(
+        {
+            name.rsplit(".", 1)[-1]
+            for name, module in encoder.named_modules()
+            if isinstance(module, torch.nn.Linear)
+        }
+    )
+    return OpenMedError(
+        f"LoRA target_modules = {settings.target_modules!r} does not fit this backbone: "
+        f"{reason} Its linear layers are named {', '.join(names)}."
+    )
 
 
 def same_shape(settings: LoraSettings, folder: Path) -> LoraSettings:
@@ -80,6 +114,13 @@ def scale(model: PeftModel, factor: float) -> None:
         for name, parameter in model.named_parameters():
             if ".lora_B." in name or ".lora_embedding_B." in name:
                 parameter.mul_(factor)
+
+
+def without_dropout(model: PeftModel) -> None:
+    """Leave what goes into a LoRA as it is from now on, in training, too."""
+    for name, module in model.named_modules():
+        if ".lora_dropout." in name and isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def continue_from(model: PeftModel, folder: Path) -> None:

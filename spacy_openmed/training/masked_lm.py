@@ -4,6 +4,7 @@ import random
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from ..windows import SpecialTokens, cut, encode_batch
 
 # Shorter windows have next to nothing to predict a masked wordpiece from.
 MIN_WORDPIECES = 20
+
+# Batches are padded to multiples of it, which the matrix units of GPUs like.
+_MULTIPLE = 8
 
 # Files of heads in the folder of a pre-training adapter: the plain backbone's, warmed, where
 # its checkpoint has none; and the one trained together with the adapter.
@@ -164,19 +168,47 @@ class ByLength(LengthGroupedSampler):
     The order depends on the seed and the pass alone: a run that goes on meets the windows that
     an unbroken one meets.
 
+    A pass has whole updates only. What is left of the windows, less than one update and others
+    in every pass, is left out: the Trainer would make a smaller update of them, and a run that
+    goes on in such a pass would count its updates, and the batches to skip, in another way than
+    an unbroken one.
+
     lengths (list[int]): Wordpieces of each window.
-    batch (int): Windows that are to be equally long.
+    update (int): Windows of one update, of all processes together; about equally long.
     seed (str): Of the order, together with the pass.
     """
 
-    def __init__(self, lengths: list[int], batch: int, seed: str) -> None:
-        super().__init__(batch, lengths=lengths, generator=torch.Generator())
+    def __init__(self, lengths: list[int], update: int, seed: str) -> None:
+        super().__init__(update, lengths=lengths, generator=torch.Generator())
         self.seed = seed
         self.current_pass = 0
 
+    def __len__(self) -> int:
+        windows, update = len(self.lengths), int(self.batch_size)
+        return windows // update * update
+
     def __iter__(self) -> Iterator[int]:
         self.generator.manual_seed(_number(self.seed, self.current_pass))
-        return super().__iter__()  # type: ignore[no-any-return]
+        return islice(super().__iter__(), len(self))
+
+    def padding(self, batch: int, updates: int) -> float:
+        """Share of all positions that hold padding, from the first pass on.
+
+        batch (int): Windows that are padded together, of which an update has a whole number.
+        updates (int): Of how many updates.
+        """
+        left = updates * self.batch_size
+        wordpieces = positions = 0
+        order = ByLength(self.lengths, self.batch_size, self.seed)
+        while left > 0:
+            lengths = [self.lengths[index] for index in islice(order, left)]
+            for start in range(0, len(lengths), batch):
+                inside = lengths[start : start + batch]
+                wordpieces += sum(inside)
+                positions += -max(inside) // _MULTIPLE * -_MULTIPLE * len(inside)
+            left -= len(lengths)
+            order.current_pass += 1
+        return 1 - wordpieces / max(positions, 1)
 
 
 class Masking:
@@ -187,17 +219,16 @@ class Masking:
 
     probability (float): Share to hide.
     seed (str): Of the masks, together with pass and batch.
-    wordpieces, positions (int): Of all batches so far, without and with padding.
+    wordpieces (int): Of all batches so far, without padding.
     """
 
     def __init__(self, tokenizer: Any, probability: float, seed: str) -> None:
         self._collate = DataCollatorForLanguageModeling(
-            tokenizer, mlm_probability=probability, pad_to_multiple_of=8
+            tokenizer, mlm_probability=probability, pad_to_multiple_of=_MULTIPLE
         )
         self.seed = seed
         self.current_pass = 0
         self.wordpieces = 0
-        self.positions = 0
 
     def __call__(self, windows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         content = zlib.crc32(
@@ -208,13 +239,7 @@ class Masking:
             torch.default_generator.manual_seed(_number(self.seed, self.current_pass, content))
             batch: dict[str, torch.Tensor] = self._collate(windows)
         self.wordpieces += sum(len(window["input_ids"]) for window in windows)
-        self.positions += batch["input_ids"].numel()
         return batch
-
-    @property
-    def padding(self) -> float:
-        """Share of all positions so far that hold padding."""
-        return 1 - self.wordpieces / max(self.positions, 1)
 
 
 class Passes(TrainerCallback):

@@ -3,7 +3,7 @@
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from ..errors import OpenMedError
 
@@ -38,7 +38,7 @@ class OptimSettings:
     """AdamW with a linear warm-up and a cosine decay.
 
     batch_size (int): Windows a step and device.
-    accumulation (int): Steps whose gradients are summed before an update.
+    accumulation (int): Steps whose gradients are averaged for an update.
     learning_rate (float): Peak.
     weight_decay (float): Decoupled, not on biases and norms.
     warmup_ratio (float): Share of all updates spent warming up.
@@ -187,14 +187,31 @@ def from_dict(settings_type: type[S], data: dict[str, Any], where: str) -> S:
                 raise OpenMedError(f"{where}: {name} must be a section [{name}].")
             values[name] = from_dict(kind, value, f"{where} [{name}]")
             continue
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if isinstance(kind, type) and (
-            not isinstance(value, kind) or (kind is int and isinstance(value, bool))
-        ):
-            raise OpenMedError(f"{where}: {name} = {value!r} must be of type {kind.__name__}.")
-        values[name] = value
+        try:
+            values[name] = _typed(value, kind)
+        except TypeError:
+            wanted = kind.__name__ if type(kind) is type else kind
+            raise OpenMedError(f"{where}: {name} = {value!r} must be of type {wanted}.") from None
     return settings_type(**values)
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """A value of TOML as the type of a setting, with floats for whole numbers where it has some.
+
+    kind (type): A class, or a list or dict of such.
+    RAISES (TypeError): It is of another type.
+    """
+    arguments = get_args(kind)
+    if get_origin(kind) is list and isinstance(value, list):
+        return [_typed(each, arguments[0]) for each in value]
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {_typed(k, arguments[0]): _typed(v, arguments[1]) for k, v in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    # Python takes True for 1.
+    if not isinstance(value, get_origin(kind) or kind) or (kind is int and type(value) is bool):
+        raise TypeError
+    return value
 
 
 def to_dict(settings: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from .settings import OptimSettings
 
 TRAINABLE = "trainable.safetensors"
 STATE = "trainer_state.json"
-# How Python, safetensors and torch say that a file cannot be written.
+# How Python, safetensors and torch say that a file cannot be written; see is_write_error.
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
 # Seconds between two lines where there is no terminal to draw a bar on.
 _QUIET = 60.0
@@ -109,9 +109,19 @@ class TrainableOnlyTrainer(Trainer):
         try:
             super()._save_checkpoint(*args, **kwargs)
         except WRITE_ERRORS as error:
+            if not is_write_error(error):
+                raise
             folder = Path(self.args.output_dir)
             part = folder / f"checkpoint-{self.state.global_step}"
-            shutil.rmtree(part, ignore_errors=True)
+            if _is_complete(part):
+                # The Trainer removes older ones right after, in the same function.
+                raise OpenMedError(
+                    f"Checkpoint {part} is complete, but an older one could not be removed "
+                    f"({error}). See to the rights and the disk, and go on with --resume."
+                ) from error
+            # Of several processes the others may still be writing to it.
+            if self.args.should_save:
+                shutil.rmtree(part, ignore_errors=True)
             earlier = last_checkpoint(folder)
             kept = f"{earlier} is intact" if earlier else "There is no earlier one"
             raise OpenMedError(
@@ -140,6 +150,17 @@ class TrainableOnlyTrainer(Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with _numpy_state_allowed():
             super()._load_rng_state(checkpoint)
+
+
+def is_write_error(error: BaseException) -> bool:
+    """Whether one of ``WRITE_ERRORS`` is about a file.
+
+    torch says so with a plain RuntimeError, and what is out of memory, or lost its peers, with
+    kinds of its own or, in older releases, with CUDA's own words.
+    """
+    if isinstance(error, RuntimeError):
+        return type(error) is RuntimeError and "CUDA" not in str(error)
+    return isinstance(error, WRITE_ERRORS)
 
 
 def _numpy_state_allowed() -> AbstractContextManager[Any]:
@@ -224,22 +245,18 @@ class Batches(Protocol):
     """What makes the batches of this process, and counts.
 
     wordpieces (int): So far.
-    padding (float): Share of all positions so far.
     """
 
     @property
     def wordpieces(self) -> int: ...
-
-    @property
-    def padding(self) -> float: ...
 
 
 class Progress(TrainerCallback):
     """One bar for a phase of training, with loss and speed; without a terminal, a line a minute.
 
     It also notes in each row of the log how long the phase has taken, all its sessions
-    together, and the share of padding; and has a row written with every checkpoint, so that a
-    run that was broken off logs what an unbroken one logs.
+    together; and has a row written with every checkpoint, so that a run that was broken off
+    logs what an unbroken one logs.
 
     name (str): Of the phase.
     batches (Batches): What counts.
@@ -279,7 +296,6 @@ class Progress(TrainerCallback):
         now = time.monotonic()
         row = state.log_history[-1]
         row["seconds"] = round(now - self._begun, 1)
-        row["padding"] = round(self.batches.padding, 4)
         if "loss" not in logs or not state.is_world_process_zero:
             return
         read = self.batches.wordpieces
