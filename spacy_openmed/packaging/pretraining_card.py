@@ -108,8 +108,8 @@ def _plain(head: dict[str, Any] | None) -> str:
     if head is None:
         return '"plain" is the backbone with the masked-LM head of its checkpoint.'
     return (
-        '"plain" is the backbone with a masked-LM head that was trained on it while\nit was frozen, '
-        "since its checkpoint has none."
+        '"plain" is the backbone with a masked-LM head that was\n'
+        "trained on it while it was frozen, since its checkpoint has none."
     )
 
 
