@@ -38,7 +38,7 @@ def f1(result: Row, variant: Variant, corpus: str | None = None) -> tuple[float,
 
 def f1_table(result: Row) -> str:
     """F1 on dev by variant and corpus, mean ± standard deviation over seeds. Markdown."""
-    corpora = list(dict.fromkeys(row["corpus"] for row in result["runs"]))
+    corpora = _corpora(result)
     rows = [
         [
             *_names(variant),
@@ -84,6 +84,10 @@ def cost_table(result: Row) -> str:
     return markdown(head, rows)
 
 
+def _corpora(result: Row) -> list[str]:
+    return list(dict.fromkeys(row["corpus"] for row in result["runs"]))
+
+
 def _update_seconds(row: Row) -> float:
     seconds: float = row["step_seconds"] / row["steps"]
     return seconds
@@ -121,7 +125,7 @@ def draw(result: Row, path: Path) -> None:
     check_plot(path)
     from matplotlib.figure import Figure
 
-    corpora = list(dict.fromkeys(row["corpus"] for row in result["runs"]))
+    corpora = _corpora(result)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     by_corpus, by_time = figure.subplots(1, 2, width_ratios=[3, 2])
     shown = variants(result)

@@ -103,8 +103,10 @@ class Ablation:
 
         They are the same for every variant and seed.
         """
+        return self.share_of(read_split(self.corpora, corpus, split), split)
+
+    def share_of(self, documents: list[Document], split: str) -> list[Document]:
         wanted = getattr(self.settings, f"{split}_characters")
-        documents = read_split(self.corpora, corpus, split)
         return share(documents, wanted) if wanted else documents
 
 
@@ -302,12 +304,13 @@ def _header(plan: Ablation) -> dict[str, Any]:
 
 
 def _data(plan: Ablation, corpus: str, split: str) -> dict[str, Any]:
-    documents = plan.documents(corpus, split)
+    whole = read_split(plan.corpora, corpus, split)
+    documents = plan.share_of(whole, split)
     characters = _characters(documents)
     return {
         "documents": len(documents),
         "characters": characters,
-        "share": round(characters / _characters(read_split(plan.corpora, corpus, split)), 4),
+        "share": round(characters / _characters(whole), 4),
         "mentions": sum(len(d.entities) for d in documents),
         "sha256": content_hash(documents),
     }

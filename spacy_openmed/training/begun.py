@@ -8,6 +8,9 @@ from typing import Any
 from ..errors import OpenMedError
 from ..files import atomic_file
 
+# In the folder of every run.
+RUN = "run.json"
+
 
 def write(path: Path, facts: dict[str, Any]) -> None:
     """Note what a run is begun with, whole or not at all.

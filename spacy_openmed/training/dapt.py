@@ -30,21 +30,20 @@ from ..low_rank import LORA_WEIGHTS
 from ..precision import resolve_precision
 from ..windows import SpecialTokens, special_tokens
 from . import begun, lora
+from .begun import RUN
 from .dapt_checks import check_begun, check_settings, check_warmup, check_window
 from .dapt_files import (
     ADAPTER,
     CHECKPOINTS,
-    ENERGY,
     HEAD_CHECKPOINTS,
     HEAD_RECORD,
-    RUN,
     SETTLE_CHECKPOINTS,
     is_finished,
     record_file,
     tidy,
     writing,
 )
-from .energy import Meter, SaveEnergy
+from .energy import ENERGY, Meter, SaveEnergy
 from .masked_lm import (
     BASE_HEAD,
     HEAD,

@@ -11,7 +11,8 @@ from ..errors import OpenMedError
 from ..inference import positions
 from ..windows import SpecialTokens
 from . import begun
-from .dapt_files import ADAPTER, CHECKPOINTS, HEAD_CHECKPOINTS, RUN, SETTLE_CHECKPOINTS
+from .begun import RUN
+from .dapt_files import ADAPTER, CHECKPOINTS, HEAD_CHECKPOINTS, SETTLE_CHECKPOINTS
 from .masked_lm import BASE_HEAD, MIN_WORDPIECES
 from .settings import DaptSettings, OptimSettings
 from .trainer import checkpoint_to_resume

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from .. import pretraining
 from ..errors import OpenMedError
+from .begun import RUN
+from .energy import ENERGY
 from .masked_lm import BASE_HEAD
 from .trainer import WRITE_ERRORS, is_write_error
 
-RUN = "run.json"
-ENERGY = "energy.json"
 ADAPTER = "adapter"
 CHECKPOINTS = "checkpoints"
 HEAD_CHECKPOINTS = "head-checkpoints"

@@ -31,6 +31,8 @@ from transformers import TrainerCallback
 from ..errors import OpenMedError
 from ..files import atomic_file
 
+# In the folder of every run: what its parts have used so far.
+ENERGY = "energy.json"
 # The carbon intensity that arXiv 2508.01630 reckons with.
 GRID_G_PER_KWH = 242
 COUNTRY_SETTING = "CODECARBON_COUNTRY_ISO_CODE"

@@ -34,8 +34,8 @@ from ..network import TokenTagger, tagging_loss
 from ..precision import resolve_precision
 from ..predictor import NetworkPredictor, Predictor
 from . import begun, lora
-from .dapt_files import ENERGY, RUN
-from .energy import Meter, SaveEnergy
+from .begun import RUN
+from .energy import ENERGY, Meter, SaveEnergy
 from .samples import BatchSampler, collate, samples
 from .settings import FinetuneSettings, to_dict
 from .trainer import TrainableOnlyTrainer, checkpoint_to_resume, training_arguments
