@@ -140,6 +140,8 @@ def _find(
         return folder, partial(originals.convert, dataset.id, folder, on_error)
     if dataset.user_data:
         how = f"It may not be handed on: download it from {dataset.user_data} yourself"
+    elif dataset.demo:
+        how = f"It is in assets/{dataset.id} of the source tree: copy it from there"
     else:
         how = f"Download it with 'spacy project assets', or by hand from {dataset.sources[0]}"
     raise OpenMedError(
