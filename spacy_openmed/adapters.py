@@ -355,7 +355,7 @@ def available() -> list[str]:
     """Ids of the datasets that have an adapter on this machine."""
     return [
         name
-        for name in registry.datasets()
+        for name in registry.with_demos()
         if any((folder / INFO).is_file() for folder, _ in _candidates(name))
     ]
 

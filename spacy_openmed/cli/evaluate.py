@@ -1,6 +1,5 @@
 """``spacy openmed evaluate``"""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,55 +29,118 @@ def evaluate(
     adapter: Path | None = typer.Option(None, help="Adapter folder [the best installed one]"),
     edges: str = typer.Option("word", help="Where entities may begin and end: word, wordpiece"),
     json_path: Path | None = typer.Option(None, "--json", help="Write the figures here"),
-    ledger: Path | None = typer.Option(None, help="Append the figures to this record of looks"),
+    selection: Path | None = typer.Option(
+        None, help="From 'select': every chosen adapter on dev, then once on test, and its card"
+    ),
+    results: Path = typer.Option(
+        Path("runs", "results"), help="Folder for the figures of --selection"
+    ),
+    ledger: Path | None = typer.Option(
+        None,
+        help="The record of looks at test [OPENMED_LEDGER or runs/ledger.jsonl]; given with "
+        "another split, that is recorded, too",
+    ),
+    again: str | None = typer.Option(
+        None, metavar="REASON", help="Look at test again, and record why"
+    ),
 ) -> None:
-    """Raw F1 and CoNLL F1 of an adapter on a split; raw F1 on a file of your own."""
+    """Raw F1 and CoNLL F1 of an adapter on a split; raw F1 on a file of your own.
+
+    Every look at test is recorded before a figure is shown, and a second one needs --again.
+    """
+    from .. import adapters
+    from ..corpora.folder import SPLITS, default_folder
+    from ..evaluation import chosen
+    from ..evaluation import ledger as looks
+
+    # "./test" would name the same file as "test", and pass for another split.
+    if split not in SPLITS:
+        raise OpenMedError(f"--split {split}: choose {', '.join(SPLITS)}.")
+    if again is not None and not again.strip():
+        raise OpenMedError("--again needs a reason.")
+    if selection is not None:
+        if dataset or file or adapter or json_path:
+            raise OpenMedError(
+                "--selection names datasets and adapters itself, and --results the folder for the "
+                "figures: leave --dataset, --file, --adapter and --json out."
+            )
+        _evaluate_selection(
+            selection, results, corpus or default_folder(), _opened(ledger), again, edges
+        )
+        return
+    if not dataset and (file is None or adapter is None):
+        raise OpenMedError("Give --dataset, or --file and --adapter, or --selection.")
+    if again is not None and (file is not None or split != looks.TEST):
+        raise OpenMedError("--again is for a further look at --split test.")
+    if file is not None and ledger is not None:
+        raise OpenMedError("--ledger records looks at a dataset's splits, not at --file.")
+    folder = adapter or adapters.find(dataset)
+    if file is not None:
+        result = _evaluate_file(file, format_name, keep_going, folder, edges)
+    elif ledger is None and split != looks.TEST:
+        result = chosen.measure(folder, dataset, split, corpus or default_folder(), edges)
+    else:
+        path = _opened(ledger)
+        subject = looks.subject(corpus or default_folder(), dataset, split)
+        looks.check(path, subject, again)
+        result = chosen.measure(folder, dataset, split, corpus or default_folder(), edges)
+        looks.record(path, subject, result, again)
+    _show(result)
+    if json_path is not None:
+        chosen.write(result, json_path)
+
+
+def _evaluate_file(
+    file: Path, format_name: str | None, keep_going: bool, folder: Path, edges: str
+) -> dict[str, Any]:
     from functools import partial
 
-    from .. import adapters
     from ..corpora import own
-    from ..corpora.folder import default_folder
     from ..corpora.problems import Skipped, stop
-    from ..evaluation.evaluate import evaluate as run
+    from ..evaluation.chosen import describe
     from ..evaluation.evaluate import evaluate_own
-    from ..evaluation.ledger import append
     from ..predictor import Predictor
 
-    if not dataset and (file is None or adapter is None):
-        raise OpenMedError("Give --dataset, or --file and --adapter.")
-    folder = adapter or adapters.find(dataset)
     predictor = Predictor.load(folder)
-    predict = partial(predictor, edges=edges)
-    if file is not None:
-        skipped = Skipped()
-        documents = own.load(file, format_name, skipped if keep_going else stop)
-        for message in skipped.messages:
-            typer.secho(message, fg="yellow", err=True)
-        if keep_going:
-            typer.echo(f"left out: {skipped.count}")
-        _check_labels(documents, predictor.adapter.info.types, file)
-        result = evaluate_own(predict, documents, file)
-    else:
-        adapters.verify_types(predictor.adapter, dataset, str(folder))
-        result = run(predict, dataset, split, corpus or default_folder())
-        if result["partial"]:
-            typer.secho(
-                f"{dataset}: a part of the corpus, not comparable with others' figures", fg="yellow"
-            )
-    result = {
-        **result,
-        "adapter": adapters.content_hash(predictor.adapter),
-        "backbone": predictor.adapter.info.backbone.to_dict(),
-        "edges": edges,
-    }
-    for kind in ("raw", "conll"):
-        if kind in result:
-            _print(kind, result[kind])
-    if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
-    if ledger is not None:
-        append(ledger, result)
+    skipped = Skipped()
+    documents = own.load(file, format_name, skipped if keep_going else stop)
+    for message in skipped.messages:
+        typer.secho(message, fg="yellow", err=True)
+    if keep_going:
+        typer.echo(f"left out: {skipped.count}")
+    _check_labels(documents, predictor.adapter.info.types, file)
+    result = evaluate_own(partial(predictor, edges=edges), documents, file)
+    return {**result, **describe(predictor, edges)}
+
+
+def _evaluate_selection(
+    selection: Path, results: Path, corpus: Path, ledger: Path, again: str | None, edges: str
+) -> None:
+    from ..evaluation.chosen import MEASURED, evaluate_chosen
+
+    for outcome in evaluate_chosen(selection, results, corpus, ledger, again, edges):
+        how = "" if outcome.how == MEASURED else f" ({outcome.how})"
+        typer.echo(f"{outcome.path}{how}")
+        if not outcome.recorded:
+            typer.secho(f"{ledger} has no look at test that gave this", fg="yellow", err=True)
+        _show(outcome.result)
+
+
+def _opened(ledger: Path | None) -> Path:
+    """The ledger to use, after saying what is wrong with it."""
+    from ..evaluation import ledger as looks
+
+    path = ledger or looks.default_path()
+    contents = looks.read(path)
+    for number in contents.torn:
+        typer.secho(
+            f"{path}: line {number} is torn, a command was killed while it wrote it",
+            fg="yellow",
+            err=True,
+        )
+    for fault in contents.faults:
+        typer.secho(f"{path}: {fault}: a line was removed or changed", fg="yellow", err=True)
+    return path
 
 
 def _check_labels(documents: "list[Document]", types: tuple[str, ...], file: Path) -> None:
@@ -91,6 +153,17 @@ def _check_labels(documents: "list[Document]", types: tuple[str, ...], file: Pat
         )
     if unknown := sorted(labels - set(types)):
         typer.secho(f"labels that the adapter cannot find: {', '.join(unknown)}", fg="yellow")
+
+
+def _show(result: dict[str, Any]) -> None:
+    if result.get("partial"):
+        typer.secho(
+            f"{result['dataset']}: a part of the corpus, not comparable with others' figures",
+            fg="yellow",
+        )
+    for kind in ("raw", "conll"):
+        if kind in result:
+            _print(kind, result[kind])
 
 
 def _print(kind: str, scores: dict[str, Any]) -> None:

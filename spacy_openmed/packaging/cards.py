@@ -52,7 +52,7 @@ def trained_on(adapter: Adapter) -> Edition | None:
 def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     """The text of a card, Markdown with the hub's metadata."""
     info = adapter.info
-    dataset = registry.datasets().get(info.dataset)
+    dataset = registry.with_demos().get(info.dataset)
     edition = trained_on(adapter)
     metadata = ModelCardData(
         language="en",
