@@ -18,7 +18,7 @@ from spacy_openmed.corpora.documents import Document
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation import ablation as report
 from spacy_openmed.training import ablation as module
-from spacy_openmed.training.ablation import CELLS, Ablation, Cell, Run, ablation, share, train_one
+from spacy_openmed.training.ablation import CELLS, Ablation, Cell, Run, ablation, train_one
 from spacy_openmed.training.settings import (
     AblationSettings,
     FinetuneSettings,

@@ -34,9 +34,7 @@ def ablation(
 
     if plot is not None:
         check_plot(plot)
-    name = config or (
-        f"ablation-{backbone}" if settings.exists(f"ablation-{backbone}") else "ablation"
-    )
+    name = settings.choose("ablation", backbone, config)
     folder = adapter or pretraining.find(backbones.reference(backbone))
     if folder is None:
         raise OpenMedError(

@@ -26,7 +26,7 @@ def dapt(
     from ..training.dapt import dapt as run
     from ..training.dapt_files import is_finished
 
-    name = config or (f"dapt-{backbone}" if settings.exists(f"dapt-{backbone}") else "dapt")
+    name = settings.choose("dapt", backbone, config)
     chosen = settings.load(settings.DaptSettings, name)
     before = is_finished(output)
     record = run(backbone, text, output, chosen, resume, tdp)

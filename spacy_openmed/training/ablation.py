@@ -8,9 +8,8 @@ here on dev: the same data and code, but for what is trained.
 import json
 import math
 import multiprocessing
-import random
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,13 +23,13 @@ from .. import backbones, pretraining
 from ..about import __version__
 from ..corpora.documents import Document
 from ..corpora.folder import read_split
-from ..corpora.statistics import content_hash
 from ..errors import OpenMedError
 from ..files import atomic_file
 from ..precision import resolve_precision
 from .energy import portion, total
 from .finetune import fit
 from .settings import AblationSettings, FinetuneSettings, to_dict
+from .share import describe, share
 from .trainer import trainable_state
 
 
@@ -106,22 +105,7 @@ class Ablation:
         return self.share_of(read_split(self.corpora, corpus, split), split)
 
     def share_of(self, documents: list[Document], split: str) -> list[Document]:
-        wanted = getattr(self.settings, f"{split}_characters")
-        return share(documents, wanted) if wanted else documents
-
-
-def share(documents: Sequence[Document], characters: int) -> list[Document]:
-    """Documents in random order, always the same, until they have so many characters."""
-    shuffled = list(documents)
-    random.Random(0).shuffle(shuffled)
-    taken: list[Document] = []
-    count = 0
-    for document in shuffled:
-        if count >= characters:
-            break
-        taken.append(document)
-        count += len(document.text)
-    return taken
+        return share(documents, getattr(self.settings, f"{split}_characters"))
 
 
 def ablation(plan: Ablation, workers: int = 1) -> dict[str, Any]:
@@ -305,19 +289,7 @@ def _header(plan: Ablation) -> dict[str, Any]:
 
 def _data(plan: Ablation, corpus: str, split: str) -> dict[str, Any]:
     whole = read_split(plan.corpora, corpus, split)
-    documents = plan.share_of(whole, split)
-    characters = _characters(documents)
-    return {
-        "documents": len(documents),
-        "characters": characters,
-        "share": round(characters / _characters(whole), 4),
-        "mentions": sum(len(d.entities) for d in documents),
-        "sha256": content_hash(documents),
-    }
-
-
-def _characters(documents: Iterable[Document]) -> int:
-    return sum(len(d.text) for d in documents)
+    return describe(plan.share_of(whole, split), whole)
 
 
 def _check(settings: AblationSettings) -> None:

@@ -1,7 +1,7 @@
 """What a run was begun with: a run that goes on must go on with the same."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def _unusable(path: Path) -> OpenMedError:
 
 def _differences(before: dict[str, Any], now: dict[str, Any], free: Collection[str]) -> list[str]:
     # JSON knows no tuples.
-    old, new = _flat(before), _flat(json.loads(json.dumps(now)))
+    old, new = flat(before), flat(json.loads(json.dumps(now)))
     return [
         f"{name} was {old.get(name, 'absent')}, is {new.get(name, 'absent')}"
         for name in dict.fromkeys([*old, *new])
@@ -75,11 +75,12 @@ def _differences(before: dict[str, Any], now: dict[str, Any], free: Collection[s
 _ABSENT = object()
 
 
-def _flat(facts: dict[str, Any], section: str = "") -> dict[str, Any]:
+def flat(facts: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """Nested sections as dotted names ("settings.optim.seed")."""
     found: dict[str, Any] = {}
     for key, value in facts.items():
         if isinstance(value, dict):
-            found.update(_flat(value, f"{section}{key}."))
+            found.update(flat(value, f"{section}{key}."))
         else:
             found[f"{section}{key}"] = value
     return found

@@ -143,6 +143,49 @@ class AblationSettings:
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
 
 
+@dataclass(frozen=True)
+class Dimension:
+    """What a search may choose a setting from: an interval, or a list.
+
+    low, high (float): Bounds of the interval, both included.
+    log (bool): Uniform on a logarithmic scale.
+    choices (list): Instead of an interval.
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """A search for the settings of fine-tuning: Section 3.4 of arXiv 2508.01630.
+
+    finetune (str): Settings that the search starts from, and that it is compared with: a TOML
+        file, or a name in ``configs/``; "" for those of the backbone.
+    space (dict[str, Dimension]): Dotted name of a setting ("optim.learning_rate") to what it
+        may be. Where "lora.rank" is searched and "lora.alpha" is not, alpha / rank stays.
+    fixed (dict): Dotted names to values that hold in the search alone, such as fewer epochs.
+    train_characters, dev_characters (int): Share of each split, in characters of whole
+        documents drawn at random; 0 for all of it.
+    pruner (str): "median", "hyperband" or "none": which trials end early.
+    startup_trials (int): Drawn at random before TPE begins to model what is good.
+    pruner_startup_trials (int): Trials that "median" lets run to their end before it judges.
+    pruner_warmup_epochs (int): Epochs that every trial has.
+    """
+
+    finetune: str = ""
+    space: dict[str, Dimension] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
+    train_characters: int = 0
+    dev_characters: int = 0
+    pruner: str = "median"
+    startup_trials: int = 10
+    pruner_startup_trials: int = 5
+    pruner_warmup_epochs: int = 1
+
+
 def load(settings_type: type[S], source: str | Path) -> S:
     """Read settings from a TOML file.
 
@@ -156,6 +199,16 @@ def load(settings_type: type[S], source: str | Path) -> S:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OpenMedError(f"Settings file {path} is not TOML: {error}") from error
     return from_dict(settings_type, data, str(path))
+
+
+def choose(kind: str, backbone: str, given: str | None = None) -> str:
+    """Which settings to load: those given, those of the backbone, or the general ones.
+
+    kind (str): "dapt", "finetune", …: how their names in ``configs/`` begin.
+    RETURNS (str): For ``load``.
+    """
+    own = f"{kind}-{backbone}"
+    return given or (own if exists(own) else kind)
 
 
 def exists(name: str) -> bool:
@@ -182,30 +235,38 @@ def from_dict(settings_type: type[S], data: dict[str, Any], where: str) -> S:
     values: dict[str, Any] = {}
     for name, value in data.items():
         kind = known[name].type
-        if isinstance(kind, type) and is_dataclass(kind):
-            if not isinstance(value, dict):
-                raise OpenMedError(f"{where}: {name} must be a section [{name}].")
-            values[name] = from_dict(kind, value, f"{where} [{name}]")
-            continue
+        if _is_section(kind) and not isinstance(value, dict):
+            raise OpenMedError(f"{where}: {name} must be a section [{name}].")
         try:
-            values[name] = _typed(value, kind)
+            values[name] = _typed(value, kind, f"{where} [{name}]")
         except TypeError:
             wanted = kind.__name__ if type(kind) is type else kind
             raise OpenMedError(f"{where}: {name} = {value!r} must be of type {wanted}.") from None
     return settings_type(**values)
 
 
-def _typed(value: Any, kind: Any) -> Any:
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and is_dataclass(kind)
+
+
+def _typed(value: Any, kind: Any, where: str) -> Any:
     """A value of TOML as the type of a setting, with floats for whole numbers where it has some.
 
-    kind (type): A class, or a list or dict of such.
+    kind (type): A class, a dataclass of settings, or a list or dict of such.
     RAISES (TypeError): It is of another type.
     """
+    if kind is Any:
+        return value
+    if _is_section(kind) and isinstance(value, dict):
+        return from_dict(kind, value, where)
     arguments = get_args(kind)
     if get_origin(kind) is list and isinstance(value, list):
-        return [_typed(each, arguments[0]) for each in value]
+        return [_typed(each, arguments[0], where) for each in value]
     if get_origin(kind) is dict and isinstance(value, dict):
-        return {_typed(k, arguments[0]): _typed(v, arguments[1]) for k, v in value.items()}
+        return {
+            _typed(key, arguments[0], where): _typed(each, arguments[1], f"{where} [{key}]")
+            for key, each in value.items()
+        }
     if kind is float and type(value) is int:
         return float(value)
     # Python takes True for 1.
