@@ -1,0 +1,1 @@
+"""Search for the settings of fine-tuning, one corpus and backbone at a time, on dev."""

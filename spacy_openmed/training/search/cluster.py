@@ -1,0 +1,212 @@
+"""A search with several trials at a time: Ray Tune, on this machine or on a cluster.
+
+The study stays with the driver: Ray asks it for trials and tells it how they go. What a worker
+gets is a ``Task`` and the settings of a trial.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...errors import OpenMedError
+from .study import SearchStudy
+from .trial import Outcome, Task, run_trial
+from .worker import describe
+
+# Sends what is used where to Ray's makers, unless it is off before Ray is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def search_on_ray(
+    study: SearchStudy,
+    task: Task,
+    trials: int,
+    workers: int,
+    threads: int,
+    address: str,
+    ended: Callable[[], None],
+) -> None:
+    """Run trials until so many have finished.
+
+    study (SearchStudy): The study, made for parallel trials.
+    workers (int): Trials at a time.
+    threads (int): Of torch, for each.
+    address (str): Of a Ray cluster; "" starts Ray on this machine and ends it with the search.
+    ended (Callable): Called after every trial that ended.
+    RAISES (OpenMedError): Ray is not installed or not reachable; or trials die in a row.
+    """
+    ray, tune = _imported()
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False)
+        else:
+            ray.init(
+                num_cpus=workers * threads,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise OpenMedError(
+            f"Ray cannot be reached at '{address or 'this machine'}': {error}"
+        ) from error
+    driver = _Driver(study, trials, ended)
+    try:
+        with tempfile.TemporaryDirectory() as storage:
+            tune.Tuner(
+                tune.with_resources(
+                    tune.with_parameters(_trainable, task=task, threads=threads),
+                    {"cpu": threads, "gpu": _gpus(ray, workers)},
+                ),
+                tune_config=tune.TuneConfig(
+                    search_alg=_searcher(driver),
+                    scheduler=_scheduler(driver),
+                    # The searcher says when it is enough: trials that die do not count.
+                    num_samples=-1,
+                    max_concurrent_trials=workers,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(storage_path=storage, verbose=0),
+            ).fit()
+    finally:
+        ray.shutdown()
+    if driver.error is not None:
+        raise driver.error
+
+
+def _imported() -> tuple[Any, Any]:
+    try:
+        import ray
+        from ray import tune
+    except ImportError as error:
+        raise OpenMedError(
+            "Several trials at a time need Ray Tune: pip install 'spacy-openmed[ray]'."
+        ) from error
+    return ray, tune
+
+
+def _gpus(ray: Any, workers: int) -> float:
+    """GPUs for each trial; a part of one where there are fewer than workers."""
+    return float(min(1.0, ray.cluster_resources().get("GPU", 0) / workers))
+
+
+def _trainable(config: dict[str, Any], task: Task, threads: int) -> None:
+    """One trial, in a process of Ray's."""
+    from ray import tune
+
+    torch.set_num_threads(threads)
+    epochs: list[float] = []
+
+    def report(epoch: int, dev_f1: float) -> bool:
+        epochs.append(dev_f1)
+        # Does not return where the driver ends the trial.
+        tune.report({"epochs": list(epochs)})
+        return False
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            outcome = run_trial(task, config["values"], Path(folder), report)
+        except Exception as error:  # whatever it is, it ends this trial and no other
+            tune.report({"died": describe(error)})
+        else:
+            # As text, because Ray takes nested results apart.
+            tune.report({"outcome": json.dumps(outcome.to_dict())})
+
+
+class _Driver:
+    """Between Ray, which names trials by its own ids, and the study."""
+
+    def __init__(self, study: SearchStudy, trials: int, ended: Callable[[], None]) -> None:
+        self.study = study
+        self.trials = trials
+        self.ended = ended
+        self.running: dict[str, Any] = {}
+        # What each reported last.
+        self.last: dict[str, dict[str, Any]] = {}
+        self.pruned: set[str] = set()
+        self.error: OpenMedError | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray saves what it runs, to go on from it; a search goes on from its study.
+        return {}
+
+    def next(self, name: str) -> dict[str, Any] | None:
+        """What a new trial is to run; None where no more are needed for now."""
+        if self.study.finished + len(self.running) >= self.trials:
+            return None
+        try:
+            trial, values = self.study.ask()
+        except OpenMedError as error:
+            self.error = error
+            return None
+        self.running[name] = trial
+        return {"values": values}
+
+    @property
+    def is_over(self) -> bool:
+        return self.error is not None or self.study.finished >= self.trials
+
+    def is_hopeless(self, name: str, result: dict[str, Any]) -> bool:
+        """Take what a trial reports, and say whether it is to end."""
+        self.last[name] = result
+        epochs = result.get("epochs")
+        if epochs and self.study.report(self.running[name], len(epochs), epochs[-1]):
+            self.pruned.add(name)
+        return name in self.pruned
+
+    def end(self, name: str) -> None:
+        trial, last = self.running.pop(name), self.last.pop(name, {})
+        if name in self.pruned:
+            epochs = last["epochs"]
+            # Its own account of energy ended with it.
+            outcome = Outcome(max(epochs), epochs, True, last["time_total_s"], None)
+            self.study.tell(trial, outcome)
+        elif "outcome" in last:
+            self.study.tell(trial, Outcome(**json.loads(last["outcome"])))
+        else:
+            self.study.fail(trial, last.get("died", "the process that ran it died"))
+        self.ended()
+
+
+def _searcher(driver: _Driver) -> Any:
+    from ray.tune.search import Searcher
+
+    class FromStudy(Searcher):
+        """Takes trials from the study; what Ray would save of it is on disk already."""
+
+        def suggest(self, trial_id: str) -> Any:
+            if driver.is_over:
+                return Searcher.FINISHED
+            return driver.next(trial_id)
+
+        def on_trial_complete(
+            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        ) -> None:
+            driver.end(trial_id)
+
+        def save(self, checkpoint_path: str) -> None:
+            pass
+
+        def restore(self, checkpoint_path: str) -> None:
+            pass
+
+    return FromStudy()
+
+
+def _scheduler(driver: _Driver) -> Any:
+    from ray.tune.schedulers import FIFOScheduler
+
+    class Pruning(FIFOScheduler):  # type: ignore[misc]
+        """Ends the trials that the study finds hopeless."""
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            if driver.is_hopeless(trial.trial_id, result):
+                return str(FIFOScheduler.STOP)
+            return str(FIFOScheduler.CONTINUE)
+
+    return Pruning()  # type: ignore[no-untyped-call]
