@@ -27,6 +27,16 @@ def resolve_precision(name: str, device: str | None = None) -> str:
     return "bf16" if _cpu_has_bf16() else "fp32"
 
 
+def attention(precision: str) -> str | None:
+    """Which attention of transformers to train with; None for its own choice.
+
+    precision (str): As ``resolve_precision`` returns it.
+    """
+    # PyTorch's fused kernel for processors is several times slower than plain matrix products
+    # going backward in bf16; forward, and in fp32, it is not.
+    return "eager" if precision == "bf16" and not torch.cuda.is_available() else None
+
+
 def _cpu_has_bf16() -> bool:
     """Whether bf16 matrix products are done by the processor rather than emulated."""
     try:

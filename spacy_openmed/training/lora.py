@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
@@ -55,9 +56,14 @@ def wrap(encoder: torch.nn.Module, settings: LoraSettings) -> PeftModel:
     """
     check_targets(encoder, settings)
     try:
-        return get_peft_model(encoder, lora_config(settings))  # type: ignore[arg-type]
+        model = get_peft_model(encoder, lora_config(settings))  # type: ignore[arg-type]
     except ValueError as error:
         raise _unfit(encoder, settings, str(error)) from error
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            # Autocast would undo PEFT's cast of the input at once; without autocast both are fp32.
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
+    return model
 
 
 def check_targets(encoder: torch.nn.Module, settings: LoraSettings) -> None:
