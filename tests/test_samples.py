@@ -15,9 +15,12 @@ from spacy_openmed.corpora.documents import Document
 from spacy_openmed.decoding import bio_labels
 from spacy_openmed.entities import Entity
 from spacy_openmed.labelling import label_wordpieces
+from spacy_openmed.network import tagging_loss
 from spacy_openmed.training.samples import (
     IGNORED,
     BatchSampler,
+    Sample,
+    Share,
     collate,
     samples,
     split_sentences,
@@ -149,7 +152,7 @@ budgets = st.integers(1, 3000)
 @given(lengths, budgets, st.integers(0, 5), st.integers(0, 5))
 def test_every_window_comes_once_an_epoch(lengths: list[int], budget: int, seed: int, epoch: int):
     sampler = BatchSampler(lengths, budget, seed)
-    sampler.set_epoch(epoch)
+    sampler.current_pass = epoch
     batches = list(sampler)
     assert len(batches) == len(sampler) >= 1
     assert all(batches)
@@ -161,7 +164,7 @@ def test_all_epochs_have_as_many_batches(lengths: list[int], budget: int, seed: 
     sampler = BatchSampler(lengths, budget, seed)
     counts = set()
     for epoch in range(4):
-        sampler.set_epoch(epoch)
+        sampler.current_pass = epoch
         counts.add(len(list(sampler)))
     assert counts == {len(sampler)}
 
@@ -200,7 +203,7 @@ def test_epochs_differ_and_repeat_themselves():
 
     def epoch(seed: int, number: int) -> list[list[int]]:
         sampler = BatchSampler(drawn, 1024, seed)
-        sampler.set_epoch(number)
+        sampler.current_pass = number
         return list(sampler)
 
     assert epoch(1, 0) == epoch(1, 0)
@@ -221,3 +224,51 @@ def test_collate_pads_what_the_loss_ignores():
     assert found["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
     assert found["labels"].tolist() == [[IGNORED, 1, 0, IGNORED], [IGNORED, 2, IGNORED, IGNORED]]
     assert {t.dtype for t in found.values()} == {torch.int64}
+
+
+windows = st.lists(st.lists(st.integers(-1, 4), min_size=1, max_size=9), min_size=1, max_size=7)
+
+
+def batch_of(targets: list[list[int]]) -> list[Sample]:
+    """Windows whose wordpieces are numbered through, with labels; -1 for none."""
+    batch, first = [], 1
+    for one in targets:
+        labels = np.where(np.array(one) < 0, IGNORED, one)
+        batch.append({"input_ids": np.arange(first, first + len(one)), "labels": labels})
+        first += len(one)
+    return batch
+
+
+@given(windows, st.integers(1, 9))
+def test_shares_of_a_batch_make_up_the_batch(targets: list[list[int]], processes: int):
+    batch = batch_of(targets)
+    shares = [Share(0, rank, processes)(batch) for rank in range(processes)]
+    read = [(s["input_ids"][s["labels"] != IGNORED]).tolist() for s in shares]
+    expected = [i for s in batch for i in s["input_ids"][s["labels"] != IGNORED].tolist()]
+    assert sorted(i for part in read for i in part) == expected
+    assert all(s["input_ids"].shape[0] >= 1 and s["attention_mask"].any() for s in shares)
+
+
+@given(windows, st.integers(1, 9), st.sampled_from([0.0, 0.1]))
+def test_the_mean_over_processes_is_that_over_the_batch(
+    targets: list[list[int]], processes: int, smoothing: float
+):
+    def loss(share: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits = (share["input_ids"].unsqueeze(-1) * torch.arange(1.0, 6.0)).sin()
+        return tagging_loss(logits, share["labels"], smoothing) * share["weight"]
+
+    batch = batch_of(targets)
+    whole = Share(0)(batch)
+    assert whole["weight"] == float((whole["labels"] != IGNORED).any())
+    losses = [loss(Share(0, rank, processes)(batch)) for rank in range(processes)]
+    assert torch.allclose(torch.stack(losses).mean(), loss(whole), atol=1e-5)
+
+
+def test_a_process_without_a_window_computes_on_one_that_does_not_count():
+    batch = batch_of([[2, 1], [3]])
+    idle = Share(0, 2, 3)(batch)
+    assert idle["input_ids"].tolist() == [[1, 2]]
+    assert idle["labels"].tolist() == [[IGNORED, IGNORED]]
+    assert idle["weight"] == 0
+    # The window itself keeps its labels for the process it belongs to.
+    assert Share(0, 0, 3)(batch)["labels"].tolist() == [[2, 1]]

@@ -14,6 +14,7 @@ import transformers
 from networks import write_pretraining
 from safetensors.torch import load_file
 from torch.utils.checkpoint import checkpoint
+from transformers import TrainingArguments
 from typer.testing import CliRunner
 
 from spacy_openmed import adapters, backbones, network, pretraining
@@ -23,13 +24,22 @@ from spacy_openmed.corpora.statistics import content_hash
 from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation.evaluate import raw_scores
+from spacy_openmed.evaluation.scores import Score, Scores
 from spacy_openmed.network import tagging_loss
 from spacy_openmed.precision import resolve_precision
 from spacy_openmed.predictor import Predictor
 from spacy_openmed.training import finetune as module
-from spacy_openmed.training.finetune import FinetuneTrainer, build, finetune
+from spacy_openmed.training.finetune import FinetuneTrainer, build, finetune, fit
+from spacy_openmed.training.samples import BatchSampler
 from spacy_openmed.training.settings import FinetuneSettings, LoraSettings, OptimSettings, to_dict
-from spacy_openmed.training.trainer import TRAINABLE, last_checkpoint, training_arguments
+from spacy_openmed.training.trainer import (
+    TRAINABLE,
+    Diverged,
+    TrainableOnlyTrainer,
+    last_checkpoint,
+    trainable_state,
+    training_arguments,
+)
 
 TRANSFORMERS = int(transformers.__version__.split(".")[0])
 LINEAR = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
@@ -118,11 +128,12 @@ def scripted_f1(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None
     def arrange(figures: list[float]) -> None:
         left: Iterator[float] = iter(figures)
 
-        def scores(*args: Any) -> Any:
+        def scores(*args: Any) -> Scores:
             f1 = next(left, None)
             if f1 is None:
                 return raw_scores(*args)
-            return SimpleNamespace(micro=SimpleNamespace(f1=f1, precision=f1, recall=f1))
+            right = round(500 * f1)
+            return Scores(Score(tp=right, fp=500 - right, fn=500 - right))
 
         monkeypatch.setattr(module, "raw_scores", scores)
 
@@ -317,7 +328,10 @@ def test_only_lora_and_head_are_trained(overfitted: Any, tiny_backbone: Path):
     assert same(kept, pristine)
     rank, hidden, inner = 8, 32, 64
     layer = rank * (4 * 2 * hidden + 2 * (hidden + inner))
-    assert overfitted.record["trainable_parameters"] == 2 * layer + 5 * hidden + 5
+    trained = 2 * layer + 5 * hidden + 5
+    assert overfitted.record["trainable_parameters"] == trained
+    frozen = sum(tensor.numel() for tensor in pristine.values())
+    assert overfitted.record["parameters"] == frozen + trained
 
 
 def test_adapter_folder_is_complete(overfitted: Any, tiny_backbone: Path):
@@ -347,6 +361,7 @@ def test_the_record_tells_what_was_done(overfitted: Any, tiny_backbone: Path):
     assert record["seconds"] > 0
     assert [row["epoch"] for row in record["epochs"]] == list(range(1, 26))
     assert record["steps"] == len(overfitted.losses)
+    assert (record["stopped"], record["processes"]) == ("epochs", 1)
 
 
 def test_figures_are_those_of_the_written_adapter(overfitted: Any):
@@ -465,6 +480,99 @@ def test_training_stops_when_dev_gets_no_better(
     settings = replace(SETTINGS, patience=2)
     record = finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path, settings)
     assert [row["dev_f1"] for row in record["epochs"]] == [20.0, 50.0, 50.0, 40.0]
+    assert record["stopped"] == "patience"
+
+
+def test_who_is_told_the_epochs_can_end_the_training(
+    tiny_backbone: Path, tmp_path: Path, scripted_f1: Callable[[list[float]], None]
+):
+    scripted_f1([0.2, 0.5, 0.4])
+    told: list[tuple[int, float]] = []
+
+    def report(epoch: int, dev_f1: float) -> bool:
+        told.append((epoch, dev_f1))
+        return epoch == 3
+
+    fitted = fit(TEXTS, TEXTS, str(tiny_backbone), tmp_path, SETTINGS, report=report)
+    assert told == [(1, 20.0), (2, 50.0), (3, 40.0)]
+    assert fitted.record["stopped"] == "reported"
+    assert [row["dev_f1"] for row in fitted.record["epochs"]] == [20.0, 50.0, 40.0]
+    # At its best epoch, as ever.
+    best = tmp_path / "checkpoints" / f"checkpoint-{fitted.record['steps'] // 3 * 2}"
+    assert same(trainable_state(fitted.network), load_file(best / TRAINABLE))
+
+
+def test_a_run_that_nobody_stops_tells_every_epoch(tiny_backbone: Path, tmp_path: Path):
+    told: list[tuple[int, float]] = []
+
+    def report(epoch: int, dev_f1: float) -> bool:
+        told.append((epoch, dev_f1))
+        return False
+
+    settings = with_optim(max_steps=5)
+    record = finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path, settings, report=report)
+    assert told == [(n, row["dev_f1"]) for n, row in enumerate(record["epochs"], 1)]
+    assert (record["stopped"], record["steps"]) == ("max_steps", 5)
+
+
+def test_epochs_meet_the_windows_in_orders_of_their_own(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    passes = []
+    original = BatchSampler.__iter__
+
+    def watched(self: BatchSampler) -> Iterator[list[int]]:
+        passes.append(self.current_pass)
+        return original(self)
+
+    monkeypatch.setattr(BatchSampler, "__iter__", watched)
+    finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path, SHORT)
+    assert passes == [0, 1, 2, 3]
+
+
+# Runs that fall apart
+
+
+def test_a_run_that_has_diverged_ends(tiny_backbone: Path, tmp_path: Path):
+    told: list[float] = []
+    settings = with_optim(learning_rate=1e30, max_grad_norm=0.0, warmup_ratio=0.0)
+    with pytest.raises(Diverged, match=r"diverged: loss is .* Lower learning_rate \(it is 1e\+30"):
+        fit(
+            *(TEXTS, TEXTS, str(tiny_backbone), tmp_path, settings),
+            report=lambda epoch, dev_f1: bool(told.append(dev_f1)),
+        )
+    # In its first epoch: nobody was told a figure, and nothing is there to go on from.
+    assert told == []
+    assert last_checkpoint(tmp_path / "checkpoints") is None
+
+
+def trainer_of(folder: Path) -> TrainableOnlyTrainer:
+    arguments = training_arguments(OptimSettings(precision="fp32"), folder)
+    return TrainableOnlyTrainer(model=torch.nn.Linear(1, 1), args=arguments)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_number_is_logged_that_is_none(tmp_path: Path, value: float):
+    trainer = trainer_of(tmp_path)
+    for name in ("loss", "grad_norm"):
+        with pytest.raises(Diverged, match=f"{name} is {value}"):
+            trainer.log({"loss": 1.0, "grad_norm": 1.0, name: value})
+    trainer.log({"loss": 1.0})
+    # Of half precision, gradients that overflow are a part: the update is left out.
+    trainer.args.fp16 = True
+    trainer.log({"loss": 1.0, "grad_norm": value})
+    with pytest.raises(Diverged, match=r'set precision = "fp32" \(it is fp16\)'):
+        trainer.log({"loss": value})
+
+
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path):
+    trainer = trainer_of(tmp_path)
+    trainer.check_finite()
+    with torch.no_grad():
+        trainer.model.bias.fill_(float("nan"))  # type: ignore[union-attr, operator]
+    with pytest.raises(Diverged, match="weights are no finite numbers"):
+        trainer._save_checkpoint(trainer.model, None)
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
 def test_the_best_epoch_is_restored(
@@ -533,6 +641,52 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
 
 
 @pytest.mark.parametrize(
+    ("figures", "stopped"), [([0.1, 0.3, 0.2, 0.4], "epochs"), ([0.5, 0.4, 0.3], "patience")]
+)
+def test_a_run_that_was_killed_when_it_was_through_is_not_trained_further(
+    tiny_backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scripted_f1: Callable[[list[float]], None],
+    figures: list[float],
+    stopped: str,
+):
+    settings = replace(SHORT, patience=2)
+    output = tmp_path / "begun"
+
+    def die(*args: Any) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        scripted_f1(figures)
+        patch.setattr(adapters, "write", die)
+        with pytest.raises(Interrupted):
+            finetune(TEXTS, TEXTS, str(tiny_backbone), output, settings)
+    before = newest_state(output)
+    # Checkpoints know each other by where they were written.
+    output = output.rename(tmp_path / "moved")
+    monkeypatch.setattr(FinetuneTrainer, "training_step", None)
+    record = finetune(TEXTS, TEXTS, str(tiny_backbone), output, settings, resume=True)
+    assert record["stopped"] == stopped
+    assert len(record["epochs"]) == len(figures)
+    assert same(newest_state(output), before)
+    best = max(range(len(record["epochs"])), key=lambda i: record["epochs"][i]["dev_f1"])
+    steps = record["steps"] // len(record["epochs"]) * (best + 1)
+    kept = load_file(output / "checkpoints" / f"checkpoint-{steps}" / TRAINABLE)
+    assert torch.equal(kept["head.weight"], weights(output)["weight"])
+
+
+def test_one_process_for_several_gpus_is_refused_before_anything_is_made(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
+    monkeypatch.setattr(module, "samples", None)
+    with pytest.raises(OpenMedError, match="torchrun --nproc-per-node 4 -m spacy_openmed"):
+        finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path / "run", SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"settings": with_optim(epochs=4, learning_rate=1e-3)}, "learning_rate was 0.005"),
@@ -571,15 +725,6 @@ def test_pretraining_of_another_backbone_is_refused(tiny_backbone: Path, tmp_pat
     (folder / pretraining.RECORD).write_text(json.dumps(record), encoding="utf8")
     with pytest.raises(OpenMedError, match="is for backbone"):
         build(tiny_backbone, replace(SETTINGS, init=init), 3, folder)
-
-
-def test_several_processes_are_refused(
-    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(OpenMedError, match="without torchrun"):
-        finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path / "run", SETTINGS)
-    assert not (tmp_path / "run").exists()
 
 
 def test_patience_survives_an_interruption(

@@ -1,12 +1,15 @@
 """``spacy openmed train``"""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from ..errors import OpenMedError
+from ..training.processes import is_main, one_voice
 
 
+@one_voice()
 def train(
     dataset: str = typer.Option("", help="Dataset id, e.g. ncbi; or a name for your own corpus"),
     corpus: Path | None = typer.Option(
@@ -39,6 +42,11 @@ def train(
     ),
 ) -> None:
     """Fine-tune an adapter on train; the epoch with the best F1 on dev is kept."""
+    if (train_file is None) != (dev_file is None):
+        raise OpenMedError("--train and --dev come together: dev chooses the epoch to keep.")
+    if train_file is None and not dataset:
+        raise OpenMedError("Give --dataset for a prepared corpus, or --train and --dev.")
+
     from dataclasses import replace
 
     from .. import backbones, pretraining
@@ -49,10 +57,11 @@ def train(
     from ..training.finetune import finetune
     from ..training.lora import same_shape
 
-    if (train_file is None) != (dev_file is None):
-        raise OpenMedError("--train and --dev come together: dev chooses the epoch to keep.")
-    if train_file is None and not dataset:
-        raise OpenMedError("Give --dataset for a prepared corpus, or --train and --dev.")
+    def say(message: str, **style: Any) -> None:
+        # Of several processes, which all read the same, one speaks.
+        if is_main():
+            typer.secho(message, **style)
+
     name = config or (
         f"finetune-{backbone}" if settings.exists(f"finetune-{backbone}") else "finetune"
     )
@@ -71,11 +80,11 @@ def train(
         train_documents = own.load(train_file, format_name, on_error)
         dev_documents = own.load(dev_file, format_name, on_error)
         for message in skipped.messages:
-            typer.secho(message, fg="yellow", err=True)
+            say(message, fg="yellow", err=True)
         for part_name, part in (("train", train_documents), ("dev", dev_documents)):
-            typer.echo(f"{part_name}: {len(part)} documents; {own.label_counts(part)}")
+            say(f"{part_name}: {len(part)} documents; {own.label_counts(part)}")
         if keep_going:
-            typer.echo(f"left out: {skipped.count}")
+            say(f"left out: {skipped.count}")
         shared = own.shared_texts(train_documents, dev_documents)
         if shared == len(dev_documents):
             raise OpenMedError(
@@ -83,22 +92,22 @@ def train(
                 f"epoch. Give texts that are not trained on."
             )
         if shared:
-            typer.secho(f"{shared} texts of dev are in train as well", fg="yellow", err=True)
+            say(f"{shared} texts of dev are in train as well", fg="yellow", err=True)
     else:
         train_documents = read_split(corpus, dataset, "train")
         dev_documents = read_split(corpus, dataset, "dev")
     init = init_adapter or pretraining.find(backbones.reference(backbone))
     if init == Path("none"):
         init = None
-    typer.echo(f"pre-training adapter: {init or 'none'}")
+    say(f"pre-training adapter: {init or 'none'}")
     if init is not None and chosen.init == "continue":
         lora = same_shape(chosen.lora, init)
         if lora != chosen.lora:
-            typer.echo(
+            say(
                 f"its LoRA goes on, with its rank {lora.rank}, alpha {lora.alpha} and targets "
                 f"instead of the settings'"
             )
     record = finetune(
         train_documents, dev_documents, backbone, output, chosen, dataset, init, resume, tdp
     )
-    typer.echo(f"dev raw F1 {record['dev']['f1']:.2f}; adapter in {output / 'adapter'}")
+    say(f"dev raw F1 {record['dev']['f1']:.2f}; adapter in {output / 'adapter'}")

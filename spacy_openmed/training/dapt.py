@@ -51,18 +51,20 @@ from .masked_lm import (
     ByLength,
     MaskedLM,
     Masking,
-    Passes,
     Windows,
     read_passages,
     windows,
 )
+from .processes import process_group
 from .settings import DaptSettings, OptimSettings, to_dict
 from .trainer import (
     STATE,
+    Passes,
     Progress,
     TrainableOnlyTrainer,
     checkpoint_to_resume,
     discard_incomplete,
+    is_over,
     load_trainable,
     noted,
     training_arguments,
@@ -100,7 +102,7 @@ def dapt(
     """
     check_settings(settings, texts)
     precision = resolve_precision(settings.optim.precision)
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    processes = process_group()
     # Refuses several GPUs in one process, which is better said before hours of tokenising.
     training_arguments(settings.optim, output)
     ref = backbones.reference(backbone)
@@ -253,7 +255,7 @@ class _Run:
         # The phases meet the windows in another order, and with other masks.
         order = ByLength(self.data.lengths(), self.update, f"{optim.seed} {name}")
         state = TrainerState.load_from_json(str(found / STATE)) if found else None
-        if found and state and state.global_step >= state.max_steps:
+        if found and state and is_over(state):
             # Killed after its last checkpoint: the Trainer would add an update.
             load_trainable(self.model, found)
         else:
@@ -276,7 +278,6 @@ class _Run:
             save_total_limit=2,
             logging_steps=20,
             disable_tqdm=True,
-            ddp_find_unused_parameters=False,
         )
         masking = Masking(self.tokenizer, self.settings.mask_probability, order.seed)
         trainer = _LengthGroupedTrainer(

@@ -5,18 +5,17 @@ path to a test split.
 """
 
 import json
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, set_seed
 
 from .. import adapters, backbones, network, pretraining
 from ..about import __version__
@@ -26,25 +25,61 @@ from ..corpora.documents import Document
 from ..corpora.statistics import content_hash
 from ..decoding import bio_labels
 from ..errors import OpenMedError
-from ..evaluation.evaluate import raw_scores
-from ..inference import Forward, SharedBackbone, shared_backbone
+from ..evaluation.evaluate import Predict, raw_scores
+from ..evaluation.scores import Score, Scores
+from ..inference import Forward, shared_backbone
 from ..labelling import Flatten
 from ..low_rank import LORA_WEIGHTS
 from ..network import TokenTagger, tagging_loss
-from ..precision import resolve_precision
+from ..precision import attention, resolve_precision
 from ..predictor import NetworkPredictor, Predictor
+from ..windows import SpecialTokens, special_tokens
 from . import begun, lora
 from .begun import RUN
+from .dropout import use_cpu_dropout
 from .energy import ENERGY, Meter, SaveEnergy
-from .samples import BatchSampler, collate, samples
+from .processes import process_group
+from .samples import BatchSampler, Share, samples
 from .settings import FinetuneSettings, to_dict
-from .trainer import TrainableOnlyTrainer, checkpoint_to_resume, training_arguments
+from .trainer import (
+    STATE,
+    Passes,
+    TrainableOnlyTrainer,
+    checkpoint_to_resume,
+    discard_incomplete,
+    is_over,
+    load_best,
+    training_arguments,
+)
 
 # What may differ when a run goes on: it does not change what is computed.
 _FREE = ("settings.optim.gradient_checkpointing",)
 INITS = ("continue", "merge")
 # What is trained besides the head. Adapters are "lora"; the others are there to compare with.
 METHODS = ("lora", "full", "head")
+
+# Called after each epoch with its number (1, 2, …) and dev F1 in percent; True ends the training.
+Report = Callable[[int, float], bool]
+
+
+class Epochs(TrainerCallback):
+    """Reports every epoch, and ends the training when told to.
+
+    report (Report | None): Whom to tell. Every process asks its own; they must agree.
+    """
+
+    def __init__(self, report: Report | None) -> None:
+        self.report = report
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # So that a run that has diverged ends here at the latest.
+        control.should_log = True
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
+    ) -> None:
+        if self.report is not None and self.report(len(dev_scores(state)), metrics["eval_f1"]):
+            control.should_training_stop = True
 
 
 class StepTimer(TrainerCallback):
@@ -85,13 +120,12 @@ class FinetuneTrainer(TrainableOnlyTrainer):
         super().__init__(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
-        loader = DataLoader(
+        # Not as accelerate does it, which would give every process batches of its own.
+        return DataLoader(
             self.train_dataset,  # type: ignore[arg-type]
             batch_sampler=self.sampler,
             collate_fn=self.data_collator,
         )
-        prepared: DataLoader = self.accelerator.prepare(loader)  # type: ignore[type-arg]
-        return prepared
 
     def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
         """The Trainer's own, with the head in groups of its own where it has its own rate."""
@@ -111,13 +145,14 @@ class FinetuneTrainer(TrainableOnlyTrainer):
     ) -> Any:
         labels = inputs["labels"]
         logits = model(inputs["input_ids"], inputs["attention_mask"])
-        loss = tagging_loss(logits, labels, self.smoothing)
+        loss = tagging_loss(logits, labels, self.smoothing) * inputs["weight"]
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Entity F1 on the raw text of dev, with the decoding of run time."""
+        self.check_finite()
         self.model.eval()
-        micro = raw_scores(self.predictor, self.eval_dataset, self.flatten).micro
+        micro = shared_scores(self.predictor, self.eval_dataset, self.flatten).micro
         metrics = {
             "eval_f1": 100 * micro.f1,
             "eval_precision": 100 * micro.precision,
@@ -131,18 +166,30 @@ class FinetuneTrainer(TrainableOnlyTrainer):
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """What encoding takes of a backbone.
+
+    tokenizer (Tokenizer): Text to wordpieces.
+    special (SpecialTokens): What belongs around them.
+    """
+
+    tokenizer: Any
+    special: SpecialTokens
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A trained network, at its best epoch on dev.
 
     network (TokenTagger): The network.
     info (AdapterInfo): Its labels and backbone.
-    tokens (SharedBackbone): Tokenizer and special tokens.
+    folder (Path): The backbone's.
     record (dict): Settings, data, epochs, time: see ``fit``.
     """
 
     network: TokenTagger
     info: AdapterInfo
-    tokens: SharedBackbone
+    folder: Path
     record: dict[str, Any]
 
 
@@ -156,8 +203,12 @@ def finetune(
     init_adapter: Path | None = None,
     resume: bool = False,
     tdp_watts: float = 0.0,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Train an adapter and write it to ``output/adapter``.
+
+    In several processes (``torchrun``) each takes its share of every batch and of dev, with the
+    result of one; the first one writes.
 
     train, dev (Sequence[Document]): Annotated documents; dev chooses the epoch.
     backbone (str): Backbone id or folder.
@@ -167,9 +218,12 @@ def finetune(
     init_adapter (Path | None): Pre-training adapter, which enters as ``settings.init`` says.
     resume (bool): Go on from the last checkpoint in ``output``.
     tdp_watts (float): Thermal design power of all devices, for the energy; 0 to look it up.
+    report (Report | None): Told the dev F1 of every epoch; it can end the training. Of several
+        processes each calls its own, and all must say the same.
     RETURNS (dict): The record that is also written to ``output/adapter/training.json``.
     RAISES (OpenMedError): Nothing annotated, settings that do not fit the backbone, or an
-        unfinished run in ``output`` that is not resumed.
+        unfinished run in ``output`` that is not resumed; ``Diverged``: the loss, a gradient or
+        a weight is no finite number.
     """
     fitted = fit(
         train,
@@ -181,13 +235,18 @@ def finetune(
         init_adapter,
         resume,
         tdp_watts=tdp_watts,
+        report=report,
     )
     # float16 halves the adapter; every figure is measured on the rounded weights.
     adapter = network.to_adapter(fitted.network, fitted.info, torch.float16)
-    scores = raw_scores(Predictor(adapter, fitted.tokens), dev, registry.flatten(dataset))
+    predictor = Predictor(adapter, shared_backbone(fitted.folder))
+    scores = shared_scores(predictor, dev, registry.flatten(dataset))
     record = {**fitted.record, "dev": scores.to_dict()}
     card = {adapters.TRAINING: json.dumps(record, indent=2) + "\n"}
-    adapters.write(replace(adapter, card=card), output / "adapter")
+    processes = process_group()
+    if processes.is_main_process:
+        adapters.write(replace(adapter, card=card), output / "adapter")
+    processes.wait_for_everyone()
     return record
 
 
@@ -202,6 +261,7 @@ def fit(
     resume: bool = False,
     method: str = "lora",
     tdp_watts: float = 0.0,
+    report: Report | None = None,
 ) -> Fitted:
     """Train a network; arguments and errors are those of ``finetune``.
 
@@ -217,12 +277,19 @@ def fit(
     unseen = {e.label for d in dev for e in d.entities} - set(types)
     if unseen:
         raise OpenMedError(f"dev has labels that train lacks: {', '.join(sorted(unseen))}.")
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        raise OpenMedError(
-            "Fine-tuning runs in one process. Start it without torchrun; CUDA_VISIBLE_DEVICES "
-            "chooses a GPU."
-        )
+    processes = process_group()
     checkpoints = output / "checkpoints"
+    arguments = training_arguments(
+        settings.optim,
+        checkpoints,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_steps=50,
+        load_best_model_at_end=True,
+        metric_for_best_model="f1",
+        greater_is_better=True,
+    )
     found = checkpoint_to_resume(checkpoints, resume)
     set_seed(settings.optim.seed)
     if method == "lora" and settings.init == "continue" and init_adapter is not None:
@@ -234,6 +301,7 @@ def fit(
         "method": method,
         "settings": to_dict(settings),
         "precision": resolve_precision(settings.optim.precision),
+        "processes": processes.num_processes,
         "pre-training adapter": file_hash(init_adapter) if init_adapter else "none",
         "train": train_hash,
         "dev": dev_hash,
@@ -241,9 +309,12 @@ def fit(
     if found is not None:
         begun.check(output / RUN, facts, _FREE)
     folder = backbones.find(ref)
-    tokens = shared_backbone(folder)
     info = AdapterInfo(dataset, tuple(types), ref, settings.window, settings.overlap)
     model = build(folder, settings, len(info.labels), init_adapter, method)
+    tokenizer = backbones.load_tokenizer(folder)
+    tokens = Tokens(
+        tokenizer, special_tokens(tokenizer, int(model.encoder.config.pad_token_id or 0))
+    )
     label_ids = {label: i for i, label in enumerate(bio_labels(types))}
     flatten = registry.flatten(dataset)
     data = samples(
@@ -256,19 +327,16 @@ def fit(
         settings.sentences,
         flatten,
     )
-    arguments = training_arguments(
-        settings.optim,
-        checkpoints,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=2,
-        logging_steps=50,
-        load_best_model_at_end=True,
-        metric_for_best_model="f1",
-        greater_is_better=True,
+    if processes.is_main_process:
+        discard_incomplete(checkpoints)
+        if found is None:
+            begun.write(output / RUN, facts)
+    processes.wait_for_everyone()
+    order = BatchSampler(
+        [len(s["input_ids"]) for s in data],
+        settings.optim.batch_size * settings.window,
+        settings.optim.seed,
     )
-    if found is None:
-        begun.write(output / RUN, facts)
     timer = StepTimer()
     meter = Meter(output / ENERGY, found is not None, tdp_watts)
     trainer = FinetuneTrainer(
@@ -276,20 +344,34 @@ def fit(
         args=arguments,
         train_dataset=data,
         eval_dataset=dev,
-        data_collator=partial(collate, pad=tokens.special.pad),
-        callbacks=[EarlyStoppingCallback(settings.patience), timer, SaveEnergy(meter)],
-        sampler=BatchSampler(
-            [len(s["input_ids"]) for s in data],
-            settings.optim.batch_size * settings.window,
-            settings.optim.seed,
-        ),
+        data_collator=Share(tokens.special.pad, processes.process_index, processes.num_processes),
+        callbacks=[
+            EarlyStoppingCallback(settings.patience),
+            Passes(order),
+            Epochs(report),
+            timer,
+            SaveEnergy(meter),
+        ],
+        sampler=order,
         head_learning_rate=settings.head_learning_rate,
         label_smoothing=settings.label_smoothing,
-        predictor=NetworkPredictor(info, tokens, network_forward(model, arguments)),
+        predictor=NetworkPredictor(
+            info,
+            tokens,  # type: ignore[arg-type]  # all that it reads of a backbone
+            network_forward(model, arguments),
+        ),
         flatten=flatten,
     )
+    # Or the dropout of all processes would leave out the same.
+    torch.manual_seed(settings.optim.seed + processes.process_index)
+    state = TrainerState.load_from_json(str(found / STATE)) if found else None
     with meter:
-        result = trainer.train(resume_from_checkpoint=str(found) if found else None)
+        if state and is_over(state):
+            # Killed after its last checkpoint.
+            load_best(model, state, checkpoints)
+        else:
+            trainer.train(resume_from_checkpoint=str(found) if found else None)
+            state = trainer.state
     energy = meter.to_dict()
     edition = registry.edition_with(dataset, "train", train_hash)
     record = {
@@ -301,20 +383,20 @@ def fit(
         "init_adapter": file_hash(init_adapter) if init_adapter else None,
         "data": {"train": train_hash, "dev": dev_hash},
         "precision": facts["precision"],
+        # Of encoder, LoRA and head together.
+        "parameters": sum(p.numel() for p in model.parameters()),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "epochs": [
-            {"epoch": row["epoch"], "dev_f1": row["eval_f1"]}
-            for row in trainer.state.log_history
-            if "eval_f1" in row
-        ],
-        "steps": result.global_step,
+        "epochs": dev_scores(state),
+        "stopped": why_stopped(state, settings),
+        "steps": state.global_step,
+        "processes": processes.num_processes,
         # Updates alone, without scoring dev and writing checkpoints; of the last part of a run.
         "step_seconds": round(timer.seconds, 1),
         "seconds": energy["seconds"],
         "energy": energy,
         "resumed": found is not None,
     }
-    return Fitted(model, info, tokens, record)
+    return Fitted(model, info, folder, record)
 
 
 def build(
@@ -341,7 +423,8 @@ def build(
     ):
         base = pretraining.read(init_adapter)
         pretraining.verify_backbone(base, backbones.reference(str(folder)), str(init_adapter))
-    encoder = backbones.load_encoder(folder)
+    precision = resolve_precision(settings.optim.precision)
+    encoder = backbones.load_encoder(folder, attention(precision))
     network.set_dropout(encoder, settings.dropout, settings.attention_dropout)
     if base is not None and (settings.init == "merge" or method != "lora"):
         merged = base
@@ -353,9 +436,53 @@ def build(
     elif method == "full":
         encoder.requires_grad_(True)
     model = TokenTagger(encoder, labels, settings.dropout, merged)
+    use_cpu_dropout(model)
     # The Trainer asks the model itself for these when gradient checkpointing is on.
     model.gradient_checkpointing_enable = encoder.gradient_checkpointing_enable  # type: ignore
     return model
+
+
+def shared_scores(predict: Predict, documents: Sequence[Document], flatten: Flatten) -> Scores:
+    """``raw_scores``, each process scoring its share of the documents; all get the sum."""
+    processes = process_group()
+    mine = documents[processes.process_index :: processes.num_processes]
+    found = Scores()
+    for part in gather_object([raw_scores(predict, mine, flatten)]):
+        for label, score in part.per_label.items():
+            _add(found.per_label.setdefault(label, Score()), score)
+        _add(found.micro, part.micro)
+    return found
+
+
+def _add(score: Score, other: Score) -> None:
+    score.tp += other.tp
+    score.fp += other.fp
+    score.fn += other.fn
+
+
+def dev_scores(state: TrainerState) -> list[dict[str, float]]:
+    """The epochs so far.
+
+    RETURNS (list[dict]): "epoch" and "dev_f1", in percent.
+    """
+    return [
+        {"epoch": row["epoch"], "dev_f1": row["eval_f1"]}
+        for row in state.log_history
+        if "eval_f1" in row
+    ]
+
+
+def why_stopped(state: TrainerState, settings: FinetuneSettings) -> str:
+    """Why a training ended.
+
+    RETURNS (str): "epochs" or "max_steps": it is through; "patience": dev got no better;
+        "reported": who was told the epochs wanted no more.
+    """
+    if state.global_step >= state.max_steps:
+        return "epochs" if settings.optim.max_steps <= 0 else "max_steps"
+    scores = [row["dev_f1"] for row in dev_scores(state)]
+    since_best = len(scores) - 1 - scores.index(max(scores))
+    return "patience" if since_best >= settings.patience else "reported"
 
 
 def network_forward(model: TokenTagger, arguments: Any) -> Forward:

@@ -16,7 +16,6 @@ from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
     DataCollatorForLanguageModeling,
-    TrainerCallback,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -240,23 +239,6 @@ class Masking:
             batch: dict[str, torch.Tensor] = self._collate(windows)
         self.wordpieces += sum(len(window["input_ids"]) for window in windows)
         return batch
-
-
-class Passes(TrainerCallback):
-    """Tells order and masks which pass over the windows begins.
-
-    What accelerate puts around a sampler does not always hand the number through.
-    """
-
-    def __init__(self, order: ByLength, masking: Masking) -> None:
-        self._parts = (order, masking)
-        self._next: int | None = None
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        current = int(state.epoch or 0) if self._next is None else self._next
-        for part in self._parts:
-            part.current_pass = current
-        self._next = current + 1
 
 
 def _number(*parts: str | int) -> int:

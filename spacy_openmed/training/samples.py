@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,39 @@ def collate(batch: Sequence[Sample], pad: int) -> dict[str, torch.Tensor]:
     }
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes has of every batch, padded.
+
+    All processes are given the same batch. The mean of their gradients is that of the batch,
+    over its labelled wordpieces, once each has multiplied its loss by "weight".
+
+    pad (int): Wordpiece to pad with.
+    process, processes (int): Which one, of how many.
+    """
+
+    pad: int
+    process: int = 0
+    processes: int = 1
+
+    def __call__(self, batch: Sequence[Sample]) -> dict[str, torch.Tensor]:
+        """Pad the share.
+
+        RETURNS (dict): As ``collate``'s; and "weight", float32[]: the share's labelled
+            wordpieces by the batch's, times the processes.
+        """
+        # The windows of a batch come by length: every process has short and long ones.
+        mine = batch[self.process :: self.processes]
+        weight = self.processes * _labelled(mine) / max(1, _labelled(batch))
+        # All take every step together: who has no window computes on one that does not count.
+        mine = mine or [{**batch[0], "labels": np.full_like(batch[0]["labels"], IGNORED)}]
+        return {**collate(mine, self.pad), "weight": torch.tensor(weight, dtype=torch.float32)}
+
+
+def _labelled(batch: Sequence[Sample]) -> int:
+    return sum(int((sample["labels"] != IGNORED).sum()) for sample in batch)
+
+
 class BatchSampler(Sampler[list[int]]):
     """Batches of windows of similar length that hold about equally many wordpieces.
 
@@ -121,6 +155,7 @@ class BatchSampler(Sampler[list[int]]):
     lengths (Sequence[int]): Wordpieces of each window.
     budget (int): Wordpieces a batch, about.
     seed (int): Of the order, together with the epoch.
+    current_pass (int): The epoch, from 0.
     """
 
     def __init__(self, lengths: Sequence[int], budget: int, seed: int) -> None:
@@ -128,16 +163,13 @@ class BatchSampler(Sampler[list[int]]):
         batches = max(1, round(float(self.lengths.sum()) / budget))
         self.count = min(batches, len(self.lengths))
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self.current_pass = 0
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng((self.seed, self.epoch))
+        rng = np.random.default_rng((self.seed, self.current_pass))
         # A little noise in the lengths mixes the batches from epoch to epoch.
         order = np.argsort(self.lengths * rng.uniform(0.8, 1.25, len(self.lengths)))
         total = np.cumsum(self.lengths[order])
@@ -147,5 +179,5 @@ class BatchSampler(Sampler[list[int]]):
         starts = np.maximum.accumulate(np.searchsorted(group, index) - index) + index
         starts = np.minimum(starts, len(order) - self.count + index)
         batches = np.split(order, starts[1:])
-        random.Random(f"{self.seed} {self.epoch}").shuffle(batches)
+        random.Random(f"{self.seed} {self.current_pass}").shuffle(batches)
         yield from (batch.tolist() for batch in batches)

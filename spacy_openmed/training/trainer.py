@@ -5,6 +5,7 @@ known by its hash, so a checkpoint is the trainable weights, the optimizer and t
 """
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -20,7 +21,13 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ..errors import OpenMedError
 from ..precision import resolve_precision
@@ -32,6 +39,10 @@ STATE = "trainer_state.json"
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
 # Seconds between two lines where there is no terminal to draw a bar on.
 _QUIET = 60.0
+
+
+class Diverged(OpenMedError):
+    """The loss, a gradient or a weight is no finite number: nothing more would be learned."""
 
 
 def training_arguments(optim: OptimSettings, output: Path, **extra: Any) -> TrainingArguments:
@@ -58,9 +69,13 @@ def training_arguments(optim: OptimSettings, output: Path, **extra: Any) -> Trai
         "use_cpu": on_cpu,
         "report_to": [],
         "remove_unused_columns": False,
+        # The filter would hide that a run diverges, and asks the device at every step.
+        "logging_nan_inf_filter": False,
         # Else a resumed run would have its whole patience again.
         "restore_callback_states_from_checkpoint": True,
         "dataloader_pin_memory": not on_cpu,
+        # All that is trained is used in every step, and looking for what is not takes time.
+        "ddp_find_unused_parameters": False,
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         **extra,
@@ -105,7 +120,45 @@ class TrainableOnlyTrainer(Trainer):
             warnings.filterwarnings("ignore", r"`torch\.cpu\.amp\.autocast", FutureWarning)
             return super().train(*args, **kwargs)
 
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As the Trainer's own.
+
+        RAISES (Diverged): Loss or gradients are no finite numbers.
+        """
+        names = ["loss"]
+        # In fp16 gradients overflow now and then; such an update is left out, no more.
+        if not self.args.fp16:
+            names.append("grad_norm")
+        for name in names:
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise self._diverged(f"{name} is {logs[name]}")
+        super().log(logs, *args, **kwargs)
+
+    def check_finite(self) -> None:
+        """Refuse to go on with weights that are no finite numbers.
+
+        RAISES (Diverged): Some are not.
+        """
+        trained = [p for p in self.model.parameters() if p.requires_grad]  # type: ignore[union-attr]
+        if not torch.stack([p.detach().isfinite().all() for p in trained]).all():
+            raise self._diverged("weights are no finite numbers")
+
+    def _diverged(self, what: str) -> Diverged:
+        precision = "fp16" if self.args.fp16 else "bf16" if self.args.bf16 else "fp32"
+        wider = "" if precision == "fp32" else f', or set precision = "fp32" (it is {precision})'
+        return Diverged(
+            f"Training has diverged: {what} at update {self.state.global_step} of "
+            f"{self.state.max_steps}. Lower learning_rate (it is {self.args.learning_rate:g}), "
+            f"lengthen the warm-up{wider}."
+        )
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        super().save_model(*args, **kwargs)
+        # Next, all processes look for the folder of the best checkpoint, which may be this one.
+        self.accelerator.wait_for_everyone()
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self.check_finite()
         try:
             super()._save_checkpoint(*args, **kwargs)
         except WRITE_ERRORS as error:
@@ -135,6 +188,9 @@ class TrainableOnlyTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # Newer transformers ask all processes.
+        if not self.args.should_save:
+            return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / (TRAINABLE + ".part")
@@ -145,7 +201,7 @@ class TrainableOnlyTrainer(Trainer):
         load_trainable(model or self.model, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
-        load_trainable(self.model, Path(str(self.state.best_model_checkpoint)))
+        load_best(self.model, self.state, Path(self.args.output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with _numpy_state_allowed():
@@ -156,10 +212,11 @@ def is_write_error(error: BaseException) -> bool:
     """Whether one of ``WRITE_ERRORS`` is about a file.
 
     torch says so with a plain RuntimeError, and what is out of memory, or lost its peers, with
-    kinds of its own or, in older releases, with CUDA's own words.
+    kinds of its own or, in older releases and on CPUs, with CUDA's or gloo's own words.
     """
     if isinstance(error, RuntimeError):
-        return type(error) is RuntimeError and "CUDA" not in str(error)
+        words = str(error)
+        return type(error) is RuntimeError and "CUDA" not in words and "gloo" not in words
     return isinstance(error, WRITE_ERRORS)
 
 
@@ -199,6 +256,14 @@ def load_trainable(model: torch.nn.Module, folder: Path) -> None:
             wanted[name].copy_(value)
 
 
+def load_best(model: torch.nn.Module, state: TrainerState, folder: Path) -> None:
+    """Put the parameters of the best checkpoint back.
+
+    folder (Path): The checkpoints', wherever it was when they were written.
+    """
+    load_trainable(model, folder / Path(str(state.best_model_checkpoint)).name)
+
+
 def checkpoint_to_resume(folder: Path, resume: bool) -> Path | None:
     """Where a run goes on from; None where it starts anew.
 
@@ -213,6 +278,13 @@ def checkpoint_to_resume(folder: Path, resume: bool) -> Path | None:
             f"choose another --output."
         )
     return None
+
+
+def is_over(state: TrainerState) -> bool:
+    """Whether a training had nothing left to do at a checkpoint. The Trainer would go on."""
+    control = state.stateful_callbacks.get("TrainerControl", {})
+    told = bool(control.get("args", {}).get("should_training_stop"))
+    return told or state.global_step >= state.max_steps
 
 
 def discard_incomplete(folder: Path) -> None:
@@ -239,6 +311,34 @@ def _is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return (checkpoint / TRAINABLE).is_file()
+
+
+class OfPass(Protocol):
+    """What is another in every pass over the data.
+
+    current_pass (int): From 0.
+    """
+
+    current_pass: int
+
+
+class Passes(TrainerCallback):
+    """Tells what depends on it which pass over the data begins.
+
+    What accelerate puts around a sampler does not always hand the number through.
+
+    parts (OfPass): Orders and masks.
+    """
+
+    def __init__(self, *parts: OfPass) -> None:
+        self._parts = parts
+        self._next: int | None = None
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        current = int(state.epoch or 0) if self._next is None else self._next
+        for part in self._parts:
+            part.current_pass = current
+        self._next = current + 1
 
 
 class Batches(Protocol):
