@@ -363,10 +363,11 @@ def available() -> list[str]:
 def verify_backbone(adapter: Adapter, ref: BackboneRef, source: str) -> None:
     """Refuse to run an adapter on another backbone than its own.
 
-    RAISES (OpenMedError): The hashes differ.
+    ref (BackboneRef): The backbone; without a hash while its weights are not on this machine.
+    RAISES (OpenMedError): The hashes differ, or the names where there is no hash yet.
     """
     own = adapter.info.backbone
-    if own.sha256 != ref.sha256:
+    if own.sha256 != ref.sha256 if ref.sha256 else own.id != ref.id:
         raise OpenMedError(
             f"The adapter in {source} was trained on backbone '{own.id}' (sha256 {own.sha256}), "
             f"not on '{ref.id}' (sha256 {ref.sha256}). Choose an adapter for that backbone, or "

@@ -33,9 +33,10 @@ SEGMENT = 20_000
 _EMOJI = r"\p{Emoji_Presentation}[\p{Extended_Pictographic}\p{Emoji_Modifier}\u200d\ufe0f]*"
 _APART = regex.compile(rf"[^\s\p{{P}}$+<=>^`|~]{{{LONG_RUN + 1},}}|{_EMOJI}")
 _BREAK = regex.compile(r"\s(?=\S)")
-# Half a surrogate pair, which is no text to a tokenizer, and white space that BERT's
-# deletes as control characters: the words around a form feed would become one.
-_UNREADABLE = regex.compile(r"[\x0b\x0c\x1c-\x1f\x85\ud800-\udfff]")
+# Half a surrogate pair, which is no text to a tokenizer; white space that BERT's deletes as
+# control characters: the words around a form feed would become one; and control characters
+# that SentencePiece deletes at the beginning of a text, which moves all offsets by one.
+_UNREADABLE = regex.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\x8f\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)

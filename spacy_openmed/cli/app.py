@@ -11,7 +11,9 @@ from ..errors import OpenMedError
 from . import (
     ablation,
     average,
+    backbones,
     card,
+    common,
     corpora,
     dapt,
     evaluate,
@@ -19,6 +21,10 @@ from . import (
     package,
     passages,
     perplexity,
+    recipe,
+    report,
+    search,
+    select,
     show,
     train,
 )
@@ -45,9 +51,15 @@ def _plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-for command in corpora.corpora.registered_commands:
-    command.callback = _plain_errors(command.callback) if command.callback else None
-app.add_typer(corpora.corpora, name="corpora")
+groups = {
+    "backbones": backbones.backbones,
+    "corpora": corpora.corpora,
+    "recipe": recipe.recipe,
+}
+for name, group in groups.items():
+    for command in group.registered_commands:
+        command.callback = _plain_errors(command.callback) if command.callback else None
+    app.add_typer(group, name=name)
 app.command("show")(_plain_errors(show.show))
 app.command("train")(_plain_errors(train.train))
 app.command("average")(_plain_errors(average.average))
@@ -55,7 +67,11 @@ app.command("passages")(_plain_errors(passages.mix))
 app.command("dapt")(_plain_errors(dapt.dapt))
 app.command("perplexity")(_plain_errors(perplexity.perplexity))
 app.command("ablation")(_plain_errors(ablation.ablation))
+app.command("search")(_plain_errors(search.search))
+app.command("common")(_plain_errors(common.common))
+app.command("select")(_plain_errors(select.select))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))
+app.command("report")(_plain_errors(report.report))
 app.command("card")(_plain_errors(card.card))
 app.command("export")(_plain_errors(export.export))
 app.command("package")(_plain_errors(package.package))

@@ -8,6 +8,7 @@ here on dev: the same data and code, but for what is trained.
 import json
 import math
 import multiprocessing
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -122,6 +123,11 @@ def ablation(plan: Ablation, workers: int = 1) -> dict[str, Any]:
     """
     settings = plan.settings
     _check(settings)
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise OpenMedError(
+            "Each run of an ablation is made in one process: start it without torchrun, and with "
+            "--workers for several runs at a time."
+        )
     header = _header(plan)
     _same_plan(plan.output / "plan.json", header)
     first, seed = settings.corpora[0], settings.seeds[0]

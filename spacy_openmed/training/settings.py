@@ -37,7 +37,8 @@ class LoraSettings:
 class OptimSettings:
     """AdamW with a linear warm-up and a cosine decay.
 
-    batch_size (int): Windows a step and device.
+    batch_size (int): Windows a step: in pre-training of each process, in fine-tuning of all
+        together.
     accumulation (int): Steps whose gradients are averaged for an update.
     learning_rate (float): Peak.
     weight_decay (float): Decoupled, not on biases and norms.
@@ -160,7 +161,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """A search for the settings of fine-tuning: Section 3.4 of arXiv 2508.01630.
+    """A search for the settings of fine-tuning, as in arXiv 2508.01630.
 
     finetune (str): Settings that the search starts from, and that it is compared with: a TOML
         file, or a name in ``configs/``; "" for those of the backbone.
