@@ -34,6 +34,14 @@ def pretraining_adapter(folder: Path | None, backbone: str) -> Path | None:
     return found
 
 
+def check_train_and_dev(dataset: str, train_file: Path | None, dev_file: Path | None) -> None:
+    """Refuse what cannot be read, before anything slow is imported."""
+    if (train_file is None) != (dev_file is None):
+        raise OpenMedError("--train and --dev come together: dev chooses what to keep.")
+    if train_file is None and not dataset:
+        raise OpenMedError("Give --dataset for a prepared corpus, or --train and --dev.")
+
+
 def train_and_dev(
     dataset: str,
     corpus: Path | None,
@@ -48,10 +56,7 @@ def train_and_dev(
     """
     from ..corpora.folder import read_split
 
-    if (train_file is None) != (dev_file is None):
-        raise OpenMedError("--train and --dev come together: dev chooses what to keep.")
-    if train_file is None and not dataset:
-        raise OpenMedError("Give --dataset for a prepared corpus, or --train and --dev.")
+    check_train_and_dev(dataset, train_file, dev_file)
     if train_file is None or dev_file is None:
         return read_split(corpus, dataset, "train"), read_split(corpus, dataset, "dev")
     return _own(dataset, train_file, dev_file, format_name, keep_going)

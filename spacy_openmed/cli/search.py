@@ -44,6 +44,8 @@ def search(
     plots: bool = typer.Option(True, help="Draw Optuna's plots into OUTPUT/plots"),
 ) -> None:
     """Search for the settings with the best F1 on dev (Optuna TPE); train takes best.toml."""
+    inputs.check_train_and_dev(dataset, train_file, dev_file)
+
     from ..training import settings
     from ..training.search.run import BEST, Search
     from ..training.search.run import search as run
