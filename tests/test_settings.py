@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.passages.settings import PassageSettings
 from spacy_openmed.training import settings
+from spacy_openmed.training.search.space import check
 from spacy_openmed.training.settings import (
     AblationSettings,
     DaptSettings,
     FinetuneSettings,
     LoraSettings,
     OptimSettings,
+    SearchSettings,
     from_dict,
     load,
     to_dict,
@@ -136,9 +138,15 @@ def test_every_file_of_the_project_loads(path: Path):
         "dapt": DaptSettings,
         "finetune": FinetuneSettings,
         "passages": PassageSettings,
+        "search": SearchSettings,
     }
     found = load(kinds[path.stem.split("-")[0]], path)
     if isinstance(found, PassageSettings):
+        return
+    if isinstance(found, SearchSettings):
+        # A space is checked against the settings that it starts from.
+        start = found.finetune or path.stem.replace("search", "finetune")
+        check(found, load(FinetuneSettings, start))
         return
     if isinstance(found, AblationSettings):
         found = found.finetune

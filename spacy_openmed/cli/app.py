@@ -34,6 +34,8 @@ app = typer.Typer(
     help="Biomedical entities: train, evaluate and package adapters.",
     no_args_is_help=True,
     add_completion=False,
+    # Else what stands in square brackets is taken for markup, and not shown.
+    rich_markup_mode=None,
 )
 
 

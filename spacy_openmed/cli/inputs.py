@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..errors import OpenMedError
+from ..low_rank import LORA_WEIGHTS
 from ..training.processes import is_main
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def pretraining_adapter(folder: Path | None, backbone: str) -> Path | None:
     found = folder or pretraining.find(backbones.reference(backbone))
     if found == Path("none"):
         found = None
+    if found is not None and not (found / LORA_WEIGHTS).is_file():
+        raise OpenMedError(f"{found} has no {LORA_WEIGHTS}: it is not a pre-training adapter.")
     say(f"pre-training adapter: {found or 'none'}")
     return found
 
