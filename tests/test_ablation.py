@@ -26,6 +26,7 @@ from spacy_openmed.training.settings import (
     OptimSettings,
     load,
 )
+from spacy_openmed.training.share import share
 
 SETTINGS = AblationSettings(
     corpora=["ncbi", "bc2gm"],
