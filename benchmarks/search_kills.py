@@ -22,7 +22,7 @@ from typing import Any
 from common import report
 
 ROOT = Path(__file__).parents[1]
-# A share of the corpus and two epochs: a trial takes seconds.
+# A share of the corpus and three epochs: a trial takes seconds.
 SETTINGS = """
 train_characters = 6000
 dev_characters = 6000

@@ -9,6 +9,11 @@ from pathlib import Path
 
 from .errors import OpenMedError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
@@ -69,6 +74,30 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     finally:
         if part.exists():
             shutil.rmtree(part)
+
+
+@contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Hold a file for this process, as long as it lives, where the system can lock files.
+
+    path (Path): The file; made if it is not there, and left.
+    what (str): What only one process may do, for the message.
+    RAISES (OpenMedError): Another process holds it, or it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OpenMedError(
+                    f"Another {what} is running in {path.parent}. Let it end, or stop it."
+                ) from None
+        yield
 
 
 def _unwritable(target: Path, error: OSError) -> OpenMedError:

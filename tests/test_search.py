@@ -1,7 +1,6 @@
 """The search: its space, its study on disk, trials that die, and what is written."""
 
 import dataclasses
-import inspect
 import json
 import math
 import os
@@ -23,9 +22,10 @@ from spacy_openmed.cli.app import app
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation.search_plots import PLOTS, draw
+from spacy_openmed.files import only_one
 from spacy_openmed.training.search import run as module
 from spacy_openmed.training.search import space, trial
-from spacy_openmed.training.search.run import BEST, RESULT, Search, search
+from spacy_openmed.training.search.run import BEST, LOCK, RESULT, Search, search
 from spacy_openmed.training.search.study import MAX_DEATHS, MAX_INTERRUPTIONS, SearchStudy
 from spacy_openmed.training.search.trial import Died, Outcome, Task
 from spacy_openmed.training.search.worker import Worker
@@ -177,9 +177,10 @@ def test_nothing_of_a_search_has_a_way_to_a_test_split() -> None:
     assert [f.name for f in dataclasses.fields(Task)] == [
         "train", "dev", "dataset", "backbone", "init_adapter", "settings",
     ]  # fmt: skip
-    for each in (module, trial, space):
-        source = inspect.getsource(each)
-        assert "read_split" not in source and "corpus_file" not in source
+    for path in Path(module.__file__).parent.glob("*.py"):
+        source = path.read_text(encoding="utf8")
+        for reader in ("corpora.folder", "read_split", "corpus_file", "own.load"):
+            assert reader not in source, f"{path.name}: {reader}"
 
 
 # --- the study -------------------------------------------------------------------------------
@@ -229,6 +230,21 @@ def test_median_pruning_ends_hopeless_trials_but_never_the_start(
     assert len(rows) == 8
 
 
+def begin(plan: Search) -> None:
+    """Note what a search is about, and no more."""
+    with pytest.raises(_Begun), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SearchStudy", _raise)
+        search(plan, 1)
+
+
+class _Begun(Exception):
+    pass
+
+
+def _raise(*args: Any, **kwargs: Any) -> None:
+    raise _Begun
+
+
 def _cut_off(plan: Search, study: SearchStudy, values: list[space.Values]) -> None:
     """Leave a trial running, as a search that is killed does."""
     trial, drawn = study.ask()
@@ -250,7 +266,7 @@ def test_a_search_that_is_cut_off_ends_with_the_same_trials(
         if count:
             search(plan, count)
         else:
-            plan.output.mkdir()
+            begin(plan)
         study = SearchStudy(plan.output, SETTINGS, START, plan.seed, 2)
         _cut_off(plan, study, [])
     cut = search(plan, 14)
@@ -317,6 +333,65 @@ def test_an_unknown_pruner_is_refused(tiny_backbone: Path, tmp_path: Path) -> No
     plan = plan_in(tmp_path, tiny_backbone, settings=replace(SETTINGS, pruner="best"))
     with pytest.raises(OpenMedError, match="choose median, hyperband, none"):
         search(plan, 1)
+
+
+def test_the_start_is_tried_even_where_it_was_cut_off_beside_others(
+    scripted: Callable[..., list[int]], tiny_backbone: Path, tmp_path: Path
+) -> None:
+    """With several trials at a time the start may be cut off when another has ended."""
+    scripted()
+    plan = plan_in(tmp_path, tiny_backbone)
+    module.begun.write(tmp_path / module.RUN, {})
+    study = SearchStudy(tmp_path, SETTINGS, START, plan.seed, 2, parallel=True)
+    study.ask()
+    second, _ = study.ask()
+    study.tell(second, Outcome(1.0, [1.0], False, 1.0, None))
+    resumed = SearchStudy(tmp_path, SETTINGS, START, plan.seed, 2)
+    _, values = resumed.ask()
+    assert values == space.point(SETTINGS, START)
+    assert resumed.ask()[1] != values
+
+
+def test_only_one_search_works_in_a_folder(
+    scripted: Callable[..., list[int]], tiny_backbone: Path, tmp_path: Path
+) -> None:
+    scripted()
+    plan = plan_in(tmp_path, tiny_backbone)
+    with (
+        only_one(tmp_path / LOCK, "search"),
+        pytest.raises(OpenMedError, match="Another search is running"),
+    ):
+        search(plan, 1)
+    search(plan, 1)
+
+
+def test_a_study_that_nothing_is_known_of_is_refused(
+    scripted: Callable[..., list[int]], tiny_backbone: Path, tmp_path: Path
+) -> None:
+    scripted()
+    plan = plan_in(tmp_path, tiny_backbone)
+    search(plan, 1)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(OpenMedError, match=r"a study, but no run\.json"):
+        search(plan, 1)
+
+
+def test_hyperband_knows_how_many_epochs_a_trial_may_have() -> None:
+    assert space.most_epochs(SETTINGS, START) == 2
+    for dimension in (Dimension(1.0, 9.0), Dimension(choices=[2.0, 9.0])):
+        searched = replace(SETTINGS, space={"optim.epochs": dimension})
+        assert space.most_epochs(searched, START) == 9
+
+
+def test_paths_of_a_task_hold_in_any_working_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "backbone").mkdir()
+    monkeypatch.chdir(tmp_path)
+    plan = Search([], [], "", "backbone", Path("out"), SETTINGS, START, Path("adapter"))
+    assert plan.task.backbone == str(tmp_path.resolve() / "backbone")
+    assert plan.task.init_adapter == tmp_path.resolve() / "adapter"
+    assert replace(plan, backbone="minilm").task.backbone == "minilm"
 
 
 # --- trials that die -------------------------------------------------------------------------
@@ -392,6 +467,7 @@ def test_a_worker_that_is_killed_is_reported_and_started_anew(
     [
         (Diverged("the loss is not finite"), "the loss is not finite"),
         (MemoryError("no room"), "out of memory \\(no room"),
+        (MemoryError(), "out of memory \\(MemoryError"),
         (RuntimeError("CUDA out of memory. Tried"), "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory"),
     ],
@@ -408,8 +484,10 @@ def test_what_a_trial_dies_of(
 
     monkeypatch.setattr(trial, "fit", fit)
     task = plan_in(tmp_path, tiny_backbone).task
-    with pytest.raises(Died, match=reason):
+    with pytest.raises(Died, match=reason) as caught:
         trial.run_trial(task, {}, tmp_path / "trial", lambda *told: False)
+    # Of several processes one alone may run out of memory; weights are the same in all.
+    assert caught.value.everywhere == isinstance(raised, Diverged)
 
 
 def test_other_errors_are_not_taken_for_a_dead_trial(

@@ -6,15 +6,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from test_search import SETTINGS, plan_in
+from test_search import SETTINGS, START, plan_in
 from test_search import _write_settings as write_settings
 from test_search import corpus as corpus
 
 from spacy_openmed.errors import OpenMedError
-from spacy_openmed.training.search import cluster
+from spacy_openmed.training.search import cluster, run, together
 from spacy_openmed.training.search.run import search
+from spacy_openmed.training.search.study import SearchStudy
+from spacy_openmed.training.search.trial import Died
 
 
 @pytest.fixture
@@ -25,10 +29,12 @@ def python_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(600)  # Ray alone takes a minute to start on a busy machine
 def test_two_workers_finish_a_search_and_prune(
-    tiny_backbone: Path, tmp_path: Path, python_path: None
+    monkeypatch: pytest.MonkeyPatch, tiny_backbone: Path, tmp_path: Path, python_path: None
 ) -> None:
     settings = replace(SETTINGS, pruner_startup_trials=1)
-    plan = plan_in(tmp_path, tiny_backbone, settings=settings)
+    # Ray's processes begin elsewhere.
+    monkeypatch.chdir(tiny_backbone.parent)
+    plan = plan_in(tmp_path, Path(tiny_backbone.name), settings=settings)
     result = search(plan, 6, workers=2, threads=1)
     assert len(result["finished"]) == 6 and not result["failed"]
     assert result["finished"][0]["defaults"]
@@ -68,7 +74,6 @@ def test_an_address_that_nobody_answers_is_refused(
 def test_several_processes_and_several_trials_at_once_are_refused(
     monkeypatch: pytest.MonkeyPatch, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    from spacy_openmed.training.search import run
 
     class Two:
         num_processes = 2
@@ -77,6 +82,67 @@ def test_several_processes_and_several_trials_at_once_are_refused(
     monkeypatch.setattr(run, "process_group", Two)
     with pytest.raises(OpenMedError, match="not both"):
         search(plan_in(tmp_path, tiny_backbone), 2, workers=2)
+
+
+def test_a_search_that_ray_ends_early_has_not_finished(
+    monkeypatch: pytest.MonkeyPatch, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    """Ray returns from Ctrl-C as from the end; no settings may be taken from that."""
+
+    class Tuner:
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+        def fit(self) -> None: ...
+
+    tune = SimpleNamespace(
+        Tuner=Tuner,
+        with_resources=lambda *args: None,
+        with_parameters=lambda *args, **kwargs: None,
+        TuneConfig=lambda **kwargs: None,
+        RunConfig=lambda **kwargs: None,
+    )
+    ray = SimpleNamespace(
+        init=lambda **kwargs: None, shutdown=lambda: None, cluster_resources=lambda: {}
+    )
+    monkeypatch.setattr(cluster, "_imported", lambda: (ray, tune))
+    with pytest.raises(OpenMedError, match="stopped after 0 of 2 trials"):
+        search(plan_in(tmp_path, tiny_backbone), 2, workers=2)
+    assert not (tmp_path / "best.toml").exists()
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_what_one_of_several_processes_meets_alone_ends_all(
+    monkeypatch: pytest.MonkeyPatch, tiny_backbone: Path, tmp_path: Path, everywhere: bool
+) -> None:
+    """The others stand in the middle of the trial: nothing more can be agreed with them."""
+    orders = iter([(0, {}), (1, {}), None])
+    ran: list[Path] = []
+
+    def run_trial(task: Any, values: Any, folder: Path, report: Any) -> None:
+        ran.append(folder)
+        raise Died("for a reason", everywhere=everywhere)
+
+    monkeypatch.setattr(together, "_share", lambda content: next(orders))
+    monkeypatch.setattr(together, "run_trial", run_trial)
+    follower = together.Together(plan_in(tmp_path, tiny_backbone).task, tmp_path)
+    if everywhere:
+        follower.follow()
+        assert [folder.name for folder in ran] == ["0", "1"]
+    else:
+        with pytest.raises(Died):
+            follower.follow()
+        assert len(ran) == 1
+
+
+def test_the_first_process_marks_such_a_trial_and_ends(tiny_backbone: Path, tmp_path: Path) -> None:
+    study = SearchStudy(tmp_path, SETTINGS, START, 1, 2)
+
+    def die(number: int, values: Any, report: Any) -> Any:
+        raise Died("out of memory")
+
+    with pytest.raises(OpenMedError, match="Trial 0 died in one of several processes"):
+        run._one_by_one(study, 3, die, lambda: None, shared=True)
+    assert [row["reason"] for row in study.failures()] == ["out of memory"]
 
 
 @pytest.mark.timeout(600)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from ..runs import Runs
 from ..training.processes import is_main, one_voice
 from . import inputs
 
@@ -26,8 +27,10 @@ def search(
     ),
     backbone: str = typer.Option("minilm", help="Backbone id, or a folder that holds one"),
     trials: int = typer.Option(40, min=1, help="Finished trials, with those that are there"),
-    output: Path = typer.Option(
-        ..., help="Gets study.db, search.json and best.toml; a search there goes on"
+    output: Path | None = typer.Option(
+        None,
+        help="Gets study.db, search.json and best.toml; a search there goes on "
+        "[runs/search/DATASET/BACKBONE]",
     ),
     config: str | None = typer.Option(
         None, help="The space: a TOML file, or a name in configs/ [search-BACKBONE or search]"
@@ -40,7 +43,12 @@ def search(
     seed: int = typer.Option(1, help="Of what is drawn"),
     workers: int = typer.Option(1, min=1, help="Trials at a time, on Ray"),
     threads: int = typer.Option(0, min=0, help="Of each worker [all, divided by the workers]"),
-    ray: str = typer.Option("", "--ray", help="Address of a Ray cluster [this machine]"),
+    ray: str = typer.Option(
+        "",
+        "--ray",
+        help="Address of a Ray cluster, whose machines have backbone and adapter at the same "
+        "paths [this machine]",
+    ),
     plots: bool = typer.Option(True, help="Draw Optuna's plots into OUTPUT/plots"),
 ) -> None:
     """Search for the settings with the best F1 on dev (Optuna TPE); train takes best.toml."""
@@ -58,7 +66,8 @@ def search(
         dataset, corpus, train_file, dev_file, format_name, keep_going
     )
     init = inputs.pretraining_adapter(init_adapter, backbone)
-    plan = Search(train, dev, dataset, backbone, output, chosen, start, init, seed)
+    folder = output or Runs(Path("runs")).search(dataset or "own", backbone)
+    plan = Search(train, dev, dataset, backbone, folder, chosen, start, init, seed)
     result = run(plan, trials, workers, threads, ray)
     best, gain = result["best"], result["gain"]
     inputs.say(f"best: trial {best['number']}, dev F1 {best['dev_f1']:.2f}")
@@ -66,9 +75,9 @@ def search(
         inputs.say(f"over the settings it began with: {gain:+.2f}")
     for name, value in best["params"].items():
         inputs.say(f"  {name} = {value}")
-    inputs.say(f"for train --config: {output / BEST}")
+    inputs.say(f"for train --config: {folder / BEST}")
     if plots and is_main():
         from ..evaluation.search_plots import draw
 
-        for path in draw(output):
+        for path in draw(folder):
             inputs.say(str(path))

@@ -20,6 +20,8 @@ from .worker import describe
 
 # Sends what is used where to Ray's makers, unless it is off before Ray is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# A relative path, such as that of a backbone in OPENMED_HOME, means the same in a trial.
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 
 def search_on_ray(
@@ -77,6 +79,12 @@ def search_on_ray(
         ray.shutdown()
     if driver.error is not None:
         raise driver.error
+    if study.finished < trials:
+        # Ray takes Ctrl-C for a wish to end early, and returns.
+        raise OpenMedError(
+            f"The search was stopped after {study.finished} of {trials} trials. The same command "
+            f"goes on."
+        )
 
 
 def _imported() -> tuple[Any, Any]:

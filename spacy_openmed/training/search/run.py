@@ -16,7 +16,7 @@ from ... import backbones
 from ...about import __version__
 from ...corpora.documents import Document
 from ...errors import OpenMedError
-from ...files import atomic_file
+from ...files import atomic_file, only_one
 from ...precision import resolve_precision
 from .. import begun
 from ..begun import RUN
@@ -26,13 +26,14 @@ from ..processes import process_group
 from ..settings import FinetuneSettings, SearchSettings, to_dict
 from ..share import describe, share
 from . import space
-from .study import SearchStudy
-from .together import Together, ended
+from .study import STUDY, SearchStudy
+from .together import Together
 from .trial import Died, Outcome, Task
 from .worker import Worker
 
 RESULT = "search.json"
 BEST = "best.toml"
+LOCK = "search.lock"
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ class Search:
             share(self.train, self.settings.train_characters),
             share(self.dev, self.settings.dev_characters),
             self.dataset,
-            self.backbone,
-            self.init_adapter,
+            # A trial may run in another working folder.
+            str(Path(self.backbone).resolve()) if Path(self.backbone).is_dir() else self.backbone,
+            self.init_adapter and self.init_adapter.resolve(),
             space.apply(self.start, self.settings.fixed),
         )
 
@@ -91,7 +93,8 @@ def search(
     address (str): Of a Ray cluster, "" for none.
     RETURNS (dict): What is also written to ``output/search.json``.
     RAISES (OpenMedError): A space that makes no sense; a study in ``output`` of another space,
-        dataset or backbone; trials that die one after another; no Ray for several workers.
+        dataset or backbone, or one that is being searched; trials that die one after another; no
+        Ray for several workers.
     """
     space.check(plan.settings, plan.start)
     _check_continued(plan)
@@ -118,15 +121,20 @@ def search(
     if not processes.is_main_process:
         together.follow()
         return _result_of_main(plan.output / RESULT)
-    with ended(processes):
+    with only_one(plan.output / LOCK, "search"):
         if not begun.check(plan.output / RUN, facts):
+            if (plan.output / STUDY).exists():
+                raise OpenMedError(
+                    f"{plan.output} has a study, but no {RUN} to tell of what. Choose another "
+                    f"--output."
+                )
             begun.write(plan.output / RUN, facts)
         study = SearchStudy(
             plan.output,
             plan.settings,
             plan.start,
             plan.seed,
-            int(task.settings.optim.epochs),
+            space.most_epochs(plan.settings, task.settings),
             parallel=workers > 1 or bool(address),
         )
         with _Bar(study, trials) as bar:
@@ -137,13 +145,15 @@ def search(
                     study, task, trials, workers, threads or _threads(workers), address, bar.update
                 )
             elif processes.num_processes > 1:
-                _one_by_one(study, trials, together.run, bar.update)
+                _one_by_one(study, trials, together.run, bar.update, shared=True)
             else:
                 with Worker(task, plan.output, threads or torch.get_num_threads()) as worker:
                     _one_by_one(study, trials, worker.run, bar.update)
         shutil.rmtree(plan.output / "running", ignore_errors=True)
         result = _result(plan, study, facts, ref.to_dict())
         _write(plan, result)
+    if processes.num_processes > 1:
+        together.release()
     return result
 
 
@@ -174,6 +184,7 @@ def _one_by_one(
     trials: int,
     run: Callable[[int, space.Values, Callable[[int, float], bool]], Outcome],
     ended: Callable[[], None],
+    shared: bool = False,
 ) -> None:
     while study.finished < trials:
         trial, values = study.ask()
@@ -181,6 +192,12 @@ def _one_by_one(
             outcome = run(trial.number, values, partial(study.report, trial))
         except Died as error:
             study.fail(trial, str(error))
+            if shared and not error.everywhere:
+                raise OpenMedError(
+                    f"Trial {trial.number} died in one of several processes: {error}. It is "
+                    f"marked, and the same command goes on without it; torchrun --max-restarts "
+                    f"gives it again by itself."
+                ) from error
         else:
             study.tell(trial, outcome)
         ended()

@@ -104,6 +104,13 @@ def apply(start: FinetuneSettings, values: Mapping[str, Any]) -> FinetuneSetting
     return changed
 
 
+def most_epochs(settings: SearchSettings, start: FinetuneSettings) -> int:
+    """The most epochs that a trial may have."""
+    dimension = settings.space.get("optim.epochs")
+    listed = [dimension.high, *dimension.choices] if dimension else [start.optim.epochs]
+    return max(1, int(max(listed)))
+
+
 def _whole(start: Any, value: Any) -> Any:
     """A bound of an interval of whole numbers is read as a float."""
     return int(value) if type(start) is int and isinstance(value, float) else value

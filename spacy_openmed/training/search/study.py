@@ -1,8 +1,10 @@
 """The study of a search: Optuna's, on disk, so that a search that was killed goes on.
 
-What is drawn for a trial depends on the seed, on the trials that ended before it, and on
-nothing else: the sampler is made anew for each. A trial that was cut off is drawn again, the
-same; and the best trial of a search that was killed is that of an unbroken one.
+With one trial at a time, what is drawn for a trial depends on the seed, on the trials that
+ended before it, and on nothing else: the sampler is made anew for each. A trial that was cut off
+is drawn again, the same; and the best trial of a search that was killed is that of an unbroken
+one. (Not with Hyperband: its bracket depends on the number of a trial, which those that were cut
+off have, too.)
 """
 
 from collections import Counter
@@ -121,12 +123,20 @@ class SearchStudy:
             # no such trial.
             constant_liar=self.parallel,
         )
-        if number == 0 and not self._trials(TrialState.WAITING):
+        if not self._has_start():
             self._study.enqueue_trial(
                 space.point(self.settings, self.start), user_attrs={_DEFAULTS: True}
             )
         trial = self._study.ask()
         return trial, space.suggest(self.settings, self.start, trial)
+
+    def _has_start(self) -> bool:
+        """Whether the start is waiting, running, or has come to an end of its own."""
+        return any(
+            trial.user_attrs.get(_DEFAULTS)
+            and (trial.state != TrialState.FAIL or self.reason(trial) != INTERRUPTED)
+            for trial in self._study.get_trials(deepcopy=False)
+        )
 
     def report(self, trial: optuna.Trial, epoch: int, dev_f1: float) -> bool:
         """Note dev F1 after an epoch.

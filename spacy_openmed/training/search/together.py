@@ -4,17 +4,14 @@ The first process has the study. It tells the others what to run, and after ever
 whether to go on.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..finetune import Report
 from .space import Values
-from .trial import Outcome, Task, run_trial
+from .trial import Died, Outcome, Task, run_trial
 from .worker import trial_folder
 
 
@@ -32,20 +29,28 @@ class Together:
     def run(self, number: int, values: Values, report: Report) -> Outcome:
         """Run one trial; called by the first process.
 
-        RAISES (Died): In all processes alike.
+        RAISES (Died): See ``trial.run_trial``. Where the others have not met the same, they wait
+            for this process in the middle of the trial: all must end.
         """
         _share((number, values))
         return self._run(number, values, report)
 
     def follow(self) -> None:
-        """Run what the first process says, until it ends the search."""
+        """Run what the first process says, until it ends the search.
+
+        RAISES (Exception): What this process alone has met; ``torchrun`` then ends the others.
+        """
         while (order := _share(None)) is not None:
             number, values = order
             try:
                 self._run(number, values, lambda epoch, dev_f1: False)
-            except Exception as error:
-                # The first process has met the same, and decides.
-                self.last_error = error
+            except Died as error:
+                if not error.everywhere:
+                    raise
+
+    def release(self) -> None:
+        """Let the other processes go, at the end of a search."""
+        _share(None)
 
     def _run(self, number: int, values: Values, report: Report) -> Outcome:
         def told(epoch: int, dev_f1: float) -> bool:
@@ -59,13 +64,3 @@ def _share(content: Any) -> Any:
     box = [content]
     broadcast_object_list(box, from_process=0)
     return box[0]
-
-
-@contextmanager
-def ended(processes: PartialState) -> Iterator[None]:
-    """Let the other processes go when the first one is done with a search."""
-    try:
-        yield
-    finally:
-        if processes.num_processes > 1:
-            _share(None)

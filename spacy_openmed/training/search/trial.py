@@ -57,7 +57,14 @@ class Outcome:
 
 
 class Died(OpenMedError):
-    """A trial has ended without a result; the search goes on."""
+    """A trial has ended without a result; the search goes on.
+
+    everywhere (bool): Of several processes that share a trial, whether all have met the same.
+    """
+
+    def __init__(self, reason: str, everywhere: bool = False) -> None:
+        super().__init__(reason)
+        self.everywhere = everywhere
 
 
 def run_trial(task: Task, values: Mapping[str, Any], folder: Path, report: Report) -> Outcome:
@@ -89,11 +96,12 @@ def run_trial(task: Task, values: Mapping[str, Any], folder: Path, report: Repor
             report=told,
         )
     except Diverged as error:
-        raise Died(str(error)) from error
+        raise Died(str(error), everywhere=True) from error
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        raise Died(f"out of memory ({str(error).splitlines()[0][:200]})") from error
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Died(f"out of memory ({first[:200]})") from error
     finally:
         if _is_main():
             shutil.rmtree(folder, ignore_errors=True)
