@@ -1,7 +1,14 @@
 """Where the recipe keeps what it makes: the folder of a run."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from .backbones import file_sha256
+from .errors import OpenMedError
+from .files import atomic_file
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,30 @@ class Runs:
     def made(self, step: str) -> Path:
         """What a step has made, as hashes: changes exactly when that changes."""
         return self.folder / f"{step}.json"
+
+    def note(self, step: str, made: dict[str, Any]) -> None:
+        """Write what a step has made.
+
+        made (dict): As JSON has it, and the same whenever the same was made.
+        """
+        write_json(self.made(step), made)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file, whole or not at all."""
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
+
+
+def text_hashes(paths: Sequence[Path]) -> dict[str, str]:
+    """Name to sha256 of text files, in their order.
+
+    RAISES (OpenMedError): One cannot be read.
+    """
+    try:
+        return {path.name: file_sha256(path) for path in paths}
+    except OSError as error:
+        raise OpenMedError(f"{error.filename}: cannot be read ({error.strerror}).") from error
 
 
 def _name(backbone: str) -> str:

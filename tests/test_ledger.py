@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from typer.testing import CliRunner, Result
 
 from spacy_openmed import adapters
 from spacy_openmed.cli.app import app
+from spacy_openmed.corpora import own, registry
+from spacy_openmed.corpora.folder import read_split
+from spacy_openmed.corpora.known import dataset_with
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation import chosen, ledger
 from spacy_openmed.evaluation.ledger import Subject
@@ -332,6 +335,9 @@ def test_evaluate_looks_at_test_once(
         ):
             run = evaluate(*given, *arguments)
             assert run.exit_code == 1 and message in run.output
+        # An empty reason, as of a variable that is not set, is none.
+        run = evaluate(*given, "--split", "test", "--again", "")
+        assert run.exit_code == 1 and "looked at once" in run.output
     run = evaluate(*given, "--split", "test", "--again", "shown at a talk")
     assert run.exit_code == 0, run.output
     assert [e["reason"] for e in ledger.read(path).entries] == [None, "shown at a talk"]
@@ -369,6 +375,50 @@ def test_ledger_of_dev_and_of_own_files(corpus: Path, adapter: Path, tmp_path: P
     file = corpus / "ner" / "ncbi" / "test.jsonl"
     run = evaluate("--file", file, "--adapter", adapter, "--ledger", path)
     assert run.exit_code == 1 and "not at --file" in run.output
+
+
+SAMPLE = Path(__file__).parents[1] / "assets" / "sample" / "ner" / "sample"
+
+
+@pytest.mark.parametrize("names", [{}, {"DISEASE": "Illness", "CHEMICAL": "Drug"}])
+def test_test_is_not_looked_at_by_way_of_its_file(
+    adapter: Path, tmp_path: Path, names: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spacy_openmed.evaluation.evaluate.evaluate_own", forbidden)
+    text = (SAMPLE / "test.jsonl").read_text()
+    for old, new in names.items():
+        text = text.replace(f'"{old}"', f'"{new}"')
+    file = tmp_path / "own.jsonl"
+    file.write_text(text)
+    run = evaluate("--file", file, "--adapter", adapter)
+    assert run.exit_code == 1, run.output
+    assert "test of 'sample'" in run.output and "--dataset sample --split test" in run.output
+
+
+def test_what_known_documents_are_of() -> None:
+    splits = {split: read_split(SAMPLE, "sample", split) for split in ("train", "dev", "test")}
+    for split, documents in splits.items():
+        assert dataset_with(documents, split) == "sample"
+        # Labels that are called like each other.
+        swapped = {"DISEASE": "CHEMICAL", "CHEMICAL": "DISEASE"}
+        renamed = [
+            replace(d, entities=[e._replace(label=swapped[e.label]) for e in d.entities])
+            for d in documents
+        ]
+        assert dataset_with(renamed, split) == "sample"
+        assert dataset_with(documents[1:], split) is None
+        other = replace(documents[0], text=f"{documents[0].text} ")
+        assert dataset_with([other, *documents[1:]], split) is None
+        assert all(dataset_with(documents, s) is None for s in splits if s != split)
+
+
+@pytest.mark.parametrize("name", ["ncbi", "jnlpba", "bionlp13cg", "bc5cdr-disease"])
+def test_test_of_a_corpus_is_known_under_all_labels(corpora_dir: Path, name: str) -> None:
+    file = corpora_dir / "ner" / name / "test.jsonl"
+    documents = own.load(file)
+    assert dataset_with(documents, "test") == name
+    numbered = {label: f"T{i}" for i, label in enumerate(registry.dataset(name).types)}
+    assert dataset_with(own.load(file, types=numbered), "test") == name
 
 
 # The chosen adapters

@@ -40,8 +40,8 @@ def evaluate(
         help="The record of looks at test [OPENMED_LEDGER or runs/ledger.jsonl]; given with "
         "another split, that is recorded, too",
     ),
-    again: str | None = typer.Option(
-        None, metavar="REASON", help="Look at test again, and record why"
+    reason: str = typer.Option(
+        "", "--again", metavar="REASON", help="Look at test again, and record why"
     ),
 ) -> None:
     """Raw F1 and CoNLL F1 of an adapter on a split; raw F1 on a file of your own.
@@ -56,6 +56,8 @@ def evaluate(
     # "./test" would name the same file as "test", and pass for another split.
     if split not in SPLITS:
         raise OpenMedError(f"--split {split}: choose {', '.join(SPLITS)}.")
+    # "" is what a project's variable has that is not set.
+    again = reason or None
     if again is not None and not again.strip():
         raise OpenMedError("--again needs a reason.")
     if selection is not None:
@@ -104,6 +106,7 @@ def _evaluate_file(
     predictor = Predictor.load(folder)
     skipped = Skipped()
     documents = own.load(file, format_name, skipped if keep_going else stop)
+    _refuse_test(documents, file)
     for message in skipped.messages:
         typer.secho(message, fg="yellow", err=True)
     if keep_going:
@@ -141,6 +144,19 @@ def _opened(ledger: Path | None) -> Path:
     for fault in contents.faults:
         typer.secho(f"{path}: {fault}: a line was removed or changed", fg="yellow", err=True)
     return path
+
+
+def _refuse_test(documents: "list[Document]", file: Path) -> None:
+    """A look at test by way of its file would be in no ledger."""
+    from ..corpora.known import dataset_with
+    from ..evaluation.ledger import TEST
+
+    dataset = dataset_with(documents, TEST)
+    if dataset is not None:
+        raise OpenMedError(
+            f"{file} is test of '{dataset}', and every look at it is recorded: use --dataset "
+            f"{dataset} --split test instead of --file."
+        )
 
 
 def _check_labels(documents: "list[Document]", types: tuple[str, ...], file: Path) -> None:

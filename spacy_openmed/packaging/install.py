@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..about import __version__
+from ..adapters import package_name
 from ..backbones import file_sha256
 from ..errors import OpenMedError
+from ..evaluation import select
 from ..files import atomic_file
 
 # In a process of its own: what was installed a moment ago is not seen by this one.
@@ -20,18 +23,19 @@ print(json.dumps([[e.text, e.label_, round(e._.openmed_score, 4)] for e in doc.e
 """
 
 
-def install_and_try(packages: Path, text: Path, output: Path) -> Iterator[str]:
+def install_and_try(packages: Path, selection: Path, text: Path, output: Path) -> Iterator[str]:
     """Install wheels with pip, and annotate a text with each of their pipelines.
 
+    Of what is in the folder only the wheels of the selection are installed, of this version.
+
     packages (Path): Folder with the wheels.
+    selection (Path): From ``spacy openmed select``.
     text (Path): A text file in UTF-8.
     output (Path): Gets a JSON file: wheel, sha256, version, and the entities found.
     YIELDS (str): What was found, for the screen.
-    RAISES (OpenMedError): No wheels; pip or a pipeline fails, with what it said.
+    RAISES (OpenMedError): A wheel is missing; pip or a pipeline fails, with what it said.
     """
-    wheels = sorted(packages.glob("*.whl"))
-    if not wheels:
-        raise OpenMedError(f"There is no wheel in {packages}: run 'spacy openmed package' first.")
+    wheels = [_wheel(packages, one.dataset) for one in select.read(selection)]
     pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
     _run([*pip, *map(str, wheels)])
     installed: dict[str, Any] = {}
@@ -51,6 +55,17 @@ def install_and_try(packages: Path, text: Path, output: Path) -> Iterator[str]:
         )
     with atomic_file(output) as part:
         part.write_text(json.dumps(installed, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+
+
+def _wheel(packages: Path, dataset: str) -> Path:
+    name = f"{package_name(dataset)}-{__version__}"
+    found = sorted(packages.glob(f"{name}-*.whl"))
+    if len(found) != 1:
+        raise OpenMedError(
+            f"There are {len(found)} wheels {name}-*.whl in {packages}, not one. 'spacy openmed "
+            f"package --selection SELECTION {packages}' builds it."
+        )
+    return found[0]
 
 
 def _run(arguments: list[str]) -> str:
