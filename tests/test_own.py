@@ -160,7 +160,7 @@ def test_bad_own_files(
         ([], "Give --dataset"),
         ([*both, "--dataset", "ncbi"], "'ncbi' is a known dataset"),
         ([*both, "--format", "word"], "Unknown format 'word'"),
-        (["--train", str(whole), "--dev", str(whole)], "could not choose an epoch"),
+        (["--train", str(whole), "--dev", str(whole)], "could not choose anything"),
     ):
         run = CliRunner().invoke(app, ["train", *arguments, *chosen])
         assert run.exit_code == 1 and said in run.output, run.output
@@ -174,6 +174,7 @@ def test_training_builds_on_the_pretraining_that_ships(
     notes: list[Document], tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = write_pretraining(tiny_backbone, tmp_path / "shipped" / "tiny", 1)
+    mine = write_pretraining(tiny_backbone, tmp_path / "mine", 2)
     monkeypatch.setattr(pretraining, "SHIPPED", tmp_path / "shipped")
     used: list[Path | None] = []
 
@@ -190,8 +191,11 @@ def test_training_builds_on_the_pretraining_that_ships(
     for given, said in (
         ([], str(shipped)),
         (["--init-adapter", "none"], "none"),
-        (["--init-adapter", str(tmp_path / "mine")], str(tmp_path / "mine")),
+        (["--init-adapter", str(mine)], str(mine)),
     ):
         run = CliRunner().invoke(app, [*arguments, *given], catch_exceptions=False)
         assert f"pre-training adapter: {said}" in run.output
-    assert used == [shipped, None, tmp_path / "mine"]
+    assert used == [shipped, None, mine]
+    nowhere = ["--init-adapter", str(tmp_path / "nowhere")]
+    run = CliRunner().invoke(app, [*arguments, *nowhere])
+    assert run.exit_code == 1 and "is not a pre-training adapter" in run.output
