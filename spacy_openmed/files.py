@@ -1,11 +1,13 @@
 """Writing files and folders so that a reader sees all of one or nothing."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import OpenMedError
 
@@ -39,6 +41,15 @@ def atomic_file(target: Path) -> Iterator[Path]:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_json(target: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all.
+
+    RAISES (OpenMedError): See ``atomic_file``.
+    """
+    with atomic_file(target) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Where the recipe keeps what it makes: the folder of a run."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from .backbones import file_sha256
 from .errors import OpenMedError
-from .files import atomic_file
+from .files import write_json
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,6 @@ class Runs:
         made (dict): As JSON has it, and the same whenever the same was made.
         """
         write_json(self.made(step), made)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file, whole or not at all."""
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
 
 
 def text_hashes(paths: Sequence[Path]) -> dict[str, str]:

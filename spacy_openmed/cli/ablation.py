@@ -1,6 +1,5 @@
 """``spacy openmed ablation``"""
 
-import json
 from pathlib import Path
 
 import typer
@@ -27,7 +26,7 @@ def ablation(
     """Compare no pre-training, pre-training × LoRA, full fine-tuning, head only, on dev."""
     from .. import backbones, pretraining
     from ..evaluation.ablation import check_plot, cost_table, draw, f1_table
-    from ..files import atomic_file
+    from ..files import write_json
     from ..training import settings
     from ..training.ablation import Ablation
     from ..training.ablation import ablation as run
@@ -45,7 +44,6 @@ def ablation(
     result = run(Ablation(backbone, folder, corpus, output, chosen), workers)
     typer.echo(f"{f1_table(result)}\n\n{cost_table(result)}")
     if json_path is not None:
-        with atomic_file(json_path) as part:
-            part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
+        write_json(json_path, result)
     if plot is not None:
         draw(result, plot)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import adapters
-from ..files import atomic_file
+from ..files import write_json
 from ..packaging import cards
 from ..predictor import Predictor
 from . import ledger, select
@@ -59,8 +59,7 @@ def describe(predictor: Predictor, edges: str) -> Result:
 
 def write(result: Result, path: Path) -> None:
     """Write a result as JSON, whole or not at all."""
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
+    write_json(path, result)
 
 
 @dataclass(frozen=True)

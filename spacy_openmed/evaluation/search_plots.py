@@ -21,9 +21,11 @@ def draw(folder: Path) -> list[Path]:
     RETURNS (list[Path]): The files. Importances need two finished trials that differ.
     RAISES (OpenMedError): No study there, or matplotlib is not installed.
     """
-    study_file = folder / "study.db"
+    from ..training.search.study import NAME, STUDY
+
+    study_file = folder / STUDY
     if not study_file.is_file():
-        raise OpenMedError(f"{folder} has no study.db: it is not the folder of a search.")
+        raise OpenMedError(f"{folder} has no {STUDY}: it is not the folder of a search.")
     try:
         import matplotlib
     except ImportError as error:
@@ -36,7 +38,7 @@ def draw(folder: Path) -> list[Path]:
     from optuna.exceptions import ExperimentalWarning
     from optuna.visualization import matplotlib as plots
 
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{study_file.resolve()}")
+    study = optuna.load_study(study_name=NAME, storage=f"sqlite:///{study_file.resolve()}")
     complete = len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
     drawn = []
     for name, function in PLOTS.items():

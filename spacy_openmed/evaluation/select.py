@@ -18,7 +18,7 @@ from ..adapters import Adapter
 from ..backbones import BackboneRef
 from ..corpora import registry
 from ..errors import OpenMedError
-from ..files import atomic_file
+from ..files import write_json
 
 
 @dataclass(frozen=True)
@@ -231,8 +231,7 @@ def write(ranked: dict[str, list[Candidate]], output: Path) -> None:
             for name, own in ranked.items()
         },
     }
-    with atomic_file(output) as part:
-        part.write_text(json.dumps(selection, indent=2) + "\n", encoding="utf8")
+    write_json(output, selection)
 
 
 def read(path: Path) -> list[Chosen]:

@@ -25,10 +25,11 @@ from ..about import __version__
 from ..corpora.documents import Document
 from ..corpora.folder import read_split
 from ..errors import OpenMedError
-from ..files import atomic_file
+from ..files import write_json
 from ..precision import resolve_precision
 from .energy import portion, total
 from .finetune import fit
+from .processes import threads
 from .settings import AblationSettings, FinetuneSettings, to_dict
 from .share import describe, share
 from .trainer import trainable_state
@@ -207,8 +208,7 @@ def train_one(plan: Ablation, run: Run, workers: int = 1) -> dict[str, Any]:
         # What a task adds; the pre-training adapter is there once for all.
         "disk_bytes": len(save(half)),
     }
-    with atomic_file(plan.result(run)) as part:
-        part.write_text(json.dumps(row, indent=2) + "\n", encoding="utf8")
+    write_json(plan.result(run), row)
     shutil.rmtree(folder, ignore_errors=True)
     return row
 
@@ -234,11 +234,6 @@ def machine(settings: FinetuneSettings, workers: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "workers": workers,
     }
-
-
-def threads(workers: int) -> int:
-    """Of torch, in each of so many processes."""
-    return max(1, torch.get_num_threads() // workers)
 
 
 def _run_all(
@@ -327,5 +322,4 @@ def _same_plan(path: Path, header: dict[str, Any]) -> None:
                 f"{', '.join(differing)}. Choose another --output."
             )
         return
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(header, indent=2) + "\n", encoding="utf8")
+    write_json(path, header)

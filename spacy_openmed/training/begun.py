@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OpenMedError
-from ..files import atomic_file
+from ..files import write_json
 
 # In the folder of every run.
 RUN = "run.json"
@@ -19,8 +19,7 @@ def write(path: Path, facts: dict[str, Any]) -> None:
     facts (dict): Whatever changes the result, as JSON has it; sections may be nested.
     RAISES (OpenMedError, OSError): The file cannot be made, or not be written to its end.
     """
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
+    write_json(path, facts)
 
 
 def check(path: Path, now: dict[str, Any], free: Collection[str] = ()) -> bool:

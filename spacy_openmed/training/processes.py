@@ -43,6 +43,13 @@ def is_main() -> bool:
     return int(os.environ.get("RANK") or 0) == 0
 
 
+def threads(workers: int) -> int:
+    """Of torch, in each of so many processes."""
+    import torch
+
+    return max(1, torch.get_num_threads() // workers)
+
+
 @contextmanager
 def one_voice() -> Iterator[None]:
     """Of processes that all refuse the same, let the main one alone say so.

@@ -21,7 +21,8 @@ from ..corpora.folder import read_split
 from ..corpora.statistics import content_hash
 from ..errors import OpenMedError
 from ..evaluation.perplexity import perplexity
-from ..runs import Runs, text_hashes, write_json
+from ..files import write_json
+from ..runs import Runs, text_hashes
 from . import begun, settings
 from .begun import RUN
 from .dapt import dapt

@@ -36,7 +36,7 @@ from ...backbones import BackboneRef
 from ...corpora import registry
 from ...corpora.documents import Document
 from ...errors import OpenMedError
-from ...files import atomic_file
+from ...files import atomic_file, write_json
 from ..begun import RUN, flat
 from ..finetune import file_hash
 from ..processes import process_group
@@ -300,8 +300,7 @@ def common(
         "mean": {name: _mean([row[name] for row in rows]) for name in _FIGURES},
         "seconds": round(sum(run["seconds"] for run in runs), 1),
     }
-    with atomic_file(output / RESULT) as part:
-        part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
+    write_json(output / RESULT, result)
     with atomic_file(output / CONFIGURATION) as part:
         part.write_text(tomli_w.dumps(to_dict(space.apply(first.start, values))), encoding="utf8")
     return result
@@ -389,8 +388,7 @@ def _run(
         "seconds": outcome.seconds,
         "energy": outcome.energy,
     }
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(run, indent=2) + "\n", encoding="utf8")
+    write_json(path, run)
     return run
 
 

@@ -16,13 +16,14 @@ from ... import backbones
 from ...about import __version__
 from ...corpora.documents import Document
 from ...errors import OpenMedError
-from ...files import atomic_file, only_one
+from ...files import atomic_file, only_one, write_json
 from ...precision import resolve_precision
 from .. import begun
 from ..begun import RUN
 from ..energy import total
 from ..finetune import file_hash
 from ..processes import process_group
+from ..processes import threads as threads_of_each
 from ..settings import FinetuneSettings, SearchSettings, to_dict
 from ..share import describe, share
 from . import space
@@ -142,7 +143,13 @@ def search(
                 from .cluster import search_on_ray
 
                 search_on_ray(
-                    study, task, trials, workers, threads or _threads(workers), address, bar.update
+                    study,
+                    task,
+                    trials,
+                    workers,
+                    threads or threads_of_each(workers),
+                    address,
+                    bar.update,
                 )
             elif processes.num_processes > 1:
                 _one_by_one(study, trials, together.run, bar.update, shared=True)
@@ -173,10 +180,6 @@ def _check_continued(plan: Search) -> None:
             f'has. Set init = "merge" in the settings that the search starts from, or leave '
             f"these out."
         )
-
-
-def _threads(workers: int) -> int:
-    return max(1, torch.get_num_threads() // workers)
 
 
 def _one_by_one(
@@ -265,8 +268,7 @@ def _result(
 
 
 def _write(plan: Search, result: dict[str, Any]) -> None:
-    with atomic_file(plan.output / RESULT) as part:
-        part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
+    write_json(plan.output / RESULT, result)
     # What held in the search alone, such as fewer epochs, is left out.
     best = to_dict(space.apply(plan.start, result["best"]["params"]))
     with atomic_file(plan.output / BEST) as part:

@@ -22,6 +22,7 @@ from . import space
 from .trial import Outcome
 
 STUDY = "study.db"
+NAME = "search"
 PRUNERS = ("median", "hyperband", "none")
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Deaths without a trial that ends, after which something else must be wrong.
@@ -60,7 +61,7 @@ class SearchStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
             storage=f"sqlite:///{(self.folder / STUDY).resolve()}",
-            study_name="search",
+            study_name=NAME,
             direction="maximize",
             pruner=self._pruner(),
             load_if_exists=True,
@@ -95,11 +96,6 @@ class SearchStudy:
     def finished(self) -> int:
         """How many trials have come to their end, or were pruned."""
         return len(self._trials(*FINISHED))
-
-    @property
-    def study(self) -> optuna.Study:
-        """Optuna's own, for its plots."""
-        return self._study
 
     def ask(self) -> tuple[optuna.Trial, space.Values]:
         """Begin the next trial.

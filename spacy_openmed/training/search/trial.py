@@ -1,7 +1,6 @@
 """One trial: a fine-tuning with the settings that the search chose, scored on dev."""
 
 import gc
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from ...corpora.documents import Document
 from ...errors import OpenMedError
 from ..finetune import Report, fit
+from ..processes import is_main
 from ..settings import FinetuneSettings
 from ..trainer import Diverged
 from .space import apply
@@ -103,17 +103,13 @@ def run_trial(task: Task, values: Mapping[str, Any], folder: Path, report: Repor
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise Died(f"out of memory ({first[:200]})") from error
     finally:
-        if _is_main():
+        if is_main():
             shutil.rmtree(folder, ignore_errors=True)
         # A Trainer and its callbacks hold each other, and with them the network.
         gc.collect()
     record = fitted.record
     epochs = [round(row["dev_f1"], 4) for row in record["epochs"]]
     return Outcome(max(epochs), epochs, pruned, record["seconds"], record["energy"])
-
-
-def _is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
