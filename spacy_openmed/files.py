@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import OpenMedError
+
+# No string can match: JSON has no line breaks in strings.
+_NUMBERS = re.compile(r"\[\n\s*((?:-?[\d.][-+.\deE]*,?\s+)+)\]")
 
 try:
     import fcntl
@@ -44,12 +48,15 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 def write_json(target: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all.
+    """Write a JSON file, whole or not at all, a list of numbers on one line.
 
     RAISES (OpenMedError): See ``atomic_file``.
     """
+    text = _NUMBERS.sub(
+        lambda found: f"[{' '.join(found[1].split())}]", json.dumps(content, indent=2)
+    )
     with atomic_file(target) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
+        part.write_text(text + "\n", encoding="utf8")
 
 
 @contextmanager

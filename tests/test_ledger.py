@@ -20,7 +20,8 @@ from spacy_openmed.corpora import own, registry
 from spacy_openmed.corpora.folder import read_split
 from spacy_openmed.corpora.known import dataset_with
 from spacy_openmed.errors import OpenMedError
-from spacy_openmed.evaluation import chosen, ledger
+from spacy_openmed.evaluation import chosen, ledger, predictions
+from spacy_openmed.evaluation.chosen import Measured
 from spacy_openmed.evaluation.ledger import Subject
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -323,7 +324,7 @@ def test_evaluate_looks_at_test_once(
     assert entry["adapter"] == adapters.content_hash(adapters.read(adapter))
 
     with monkeypatch.context() as patch:
-        patch.setattr(chosen, "measure", forbidden)
+        patch.setattr(chosen, "look", forbidden)
         run = evaluate(*given, "--split", "test")
         assert run.exit_code == 1 and "F1" not in run.output
         assert f"on {entry['time']} with adapter {entry['adapter']}" in run.output
@@ -349,13 +350,13 @@ def test_no_figure_is_shown_that_is_not_recorded(
     path, figures = tmp_path / "ledger.jsonl", tmp_path / "figures.json"
     given = ["--dataset", "ncbi", "--corpus", corpus, "--adapter", adapter, "--split", "test"]
     at = ledger.subject(corpus, "ncbi", "test")
-    measure = chosen.measure
+    look = chosen.look
 
-    def overtaken(*arguments: Any) -> dict[str, Any]:
+    def overtaken(*arguments: Any) -> Measured:
         ledger.record(path, at, measured("another"))
-        return measure(*arguments)
+        return look(*arguments)
 
-    monkeypatch.setattr(chosen, "measure", overtaken)
+    monkeypatch.setattr(chosen, "look", overtaken)
     run = evaluate(*given, "--ledger", path, "--json", figures)
     assert run.exit_code == 1 and "with adapter another" in run.output
     assert "F1" not in run.output and not figures.exists()
@@ -453,7 +454,8 @@ def test_the_chosen_adapters_are_evaluated_once(
     assert run.exit_code == 0, run.output
     results = run_folder / "results"
     files = {path.name: path.read_bytes() for path in results.iterdir()}
-    assert set(files) == {"ncbi-dev.json", "ncbi-test.json"}
+    names = ("ncbi-dev.json", "ncbi-test.json")
+    assert set(files) == {*names, *(predictions.beside(Path(name)).name for name in names)}
     place = run_folder / "train" / "ncbi" / "tiny" / "adapter"
     card = (place / adapters.CARD).read_text()
     assert "| `ncbi` | test | conll |" in card and "| `ncbi` | dev | raw |" in card
@@ -462,7 +464,7 @@ def test_the_chosen_adapters_are_evaluated_once(
     assert len(ledger.read(record).entries) == 1
 
     with monkeypatch.context() as patch:
-        patch.setattr(chosen, "measure", forbidden)
+        patch.setattr(chosen, "look", forbidden)
         run = evaluate_run(run_folder, corpus)
         assert run.exit_code == 0 and run.output.count("there already") == 2, run.output
         # Killed after the entry was written: the figures come from the entry.
@@ -493,7 +495,7 @@ def test_another_choice_after_the_look_is_refused(
 ) -> None:
     assert evaluate_run(run_folder, corpus).exit_code == 0
     write_adapter(run_folder / "train" / "ncbi" / "b" / "adapter", tiny_backbone, f1=90.0, seed=1)
-    monkeypatch.setattr(chosen, "measure", forbidden)
+    monkeypatch.setattr(chosen, "look", forbidden)
     select_in(run_folder)
     files = {path: path.read_bytes() for path in (run_folder / "results").iterdir()}
     run = evaluate_run(run_folder, corpus)

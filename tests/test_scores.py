@@ -14,7 +14,7 @@ from spacy_openmed.corpora.registry import datasets
 from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation.evaluate import conll_scores, evaluate, raw_scores
-from spacy_openmed.evaluation.scores import Span, on_tokens, score
+from spacy_openmed.evaluation.scores import Span, on_tokens, score, score_documents, total
 
 LABELS = ["GENE", "DISEASE", "CELL_LINE"]
 
@@ -79,6 +79,16 @@ def test_swapping_gold_and_predicted_swaps_precision_and_recall(
     _, gold, predicted = case
     there, back = score(gold, predicted).micro, score(predicted, gold).micro
     assert (there.precision, there.recall, there.f1) == (back.recall, back.precision, back.f1)
+
+
+@given(gold_and_predicted(), st.integers(1, 3))
+def test_documents_add_up(
+    case: tuple[list[int], list[list[Span]], list[list[Span]]], shares: int
+) -> None:
+    _, gold, predicted = case
+    each = list(score_documents(gold, predicted))
+    assert each == [score([g], [p]) for g, p in zip(gold, predicted, strict=True)]
+    assert total(total(each[i::shares]) for i in range(shares)) == score(gold, predicted)
 
 
 def test_start_end_and_label_must_all_be_right() -> None:
@@ -213,6 +223,8 @@ def test_evaluate_reads_both_files(tmp_path: Path) -> None:
     assert result["split"] == "dev"
     for form in ("raw", "conll"):
         assert (result[form]["tp"], result[form]["fp"], result[form]["fn"]) == (1, 0, 1)
+        assert result[form]["documents"] == [[1, 0, 1]]
+        assert result[form]["f1_ci"] == pytest.approx([200 / 3, 200 / 3])
         assert set(result[form]["per_label"]) == set(datasets()["ncbi"].types.values())
     assert set(result["data"]) == {"dev.jsonl", "dev.conll"}
     assert all(len(sha256) == 64 for sha256 in result["data"].values())

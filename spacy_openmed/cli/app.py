@@ -14,6 +14,7 @@ from . import (
     backbones,
     card,
     common,
+    compare,
     corpora,
     dapt,
     evaluate,
@@ -73,6 +74,7 @@ app.command("search")(_plain_errors(search.search))
 app.command("common")(_plain_errors(common.common))
 app.command("select")(_plain_errors(select.select))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))
+app.command("compare")(_plain_errors(compare.compare))
 app.command("report")(_plain_errors(report.report))
 app.command("card")(_plain_errors(card.card))
 app.command("export")(_plain_errors(export.export))

@@ -28,7 +28,11 @@ def evaluate(
     ),
     adapter: Path | None = typer.Option(None, help="Adapter folder [the best installed one]"),
     edges: str = typer.Option("word", help="Where entities may begin and end: word, wordpiece"),
-    json_path: Path | None = typer.Option(None, "--json", help="Write the figures here"),
+    json_path: Path | None = typer.Option(
+        None,
+        "--json",
+        help="Write the figures here and, for a dataset, its predictions beside them",
+    ),
     selection: Path | None = typer.Option(
         None, help="From 'select': every chosen adapter on dev, then once on test, and its card"
     ),
@@ -50,8 +54,9 @@ def evaluate(
     """
     from .. import adapters
     from ..corpora.folder import SPLITS, default_folder
-    from ..evaluation import chosen
+    from ..evaluation import chosen, predictions
     from ..evaluation import ledger as looks
+    from ..files import write_json
 
     # "./test" would name the same file as "test", and pass for another split.
     if split not in SPLITS:
@@ -79,17 +84,22 @@ def evaluate(
     folder = adapter or adapters.find(dataset)
     if file is not None:
         result = _evaluate_file(file, format_name, keep_going, folder, edges)
-    elif ledger is None and split != looks.TEST:
-        result = chosen.measure(folder, dataset, split, corpus or default_folder(), edges)
+        found = None
     else:
-        path = _opened(ledger)
-        subject = looks.subject(corpus or default_folder(), dataset, split)
-        looks.check(path, subject, again)
-        result = chosen.measure(folder, dataset, split, corpus or default_folder(), edges)
-        looks.record(path, subject, result, again)
+        recorded = ledger is not None or split == looks.TEST
+        place = corpus or default_folder()
+        if recorded:
+            path, subject = _opened(ledger), looks.subject(place, dataset, split)
+            looks.check(path, subject, again)
+        measured = chosen.look(folder, dataset, split, place, edges)
+        result, found = measured.result, measured.predictions
+        if recorded:
+            looks.record(path, subject, result, again)
     _show(result)
     if json_path is not None:
-        chosen.write(result, json_path)
+        if found is not None:
+            predictions.write(found, predictions.beside(json_path))
+        write_json(json_path, result)
 
 
 def _evaluate_file(
@@ -126,6 +136,12 @@ def _evaluate_selection(
         typer.echo(f"{outcome.path}{how}")
         if not outcome.recorded:
             typer.secho(f"{ledger} has no look at test that gave this", fg="yellow", err=True)
+        if outcome.predictions is None:
+            typer.secho(
+                f"{outcome.path}: its predictions are lost, no errors can be analysed",
+                fg="yellow",
+                err=True,
+            )
         _show(outcome.result)
 
 

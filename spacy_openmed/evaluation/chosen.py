@@ -11,9 +11,9 @@ from .. import adapters
 from ..files import write_json
 from ..packaging import cards
 from ..predictor import Predictor
-from . import ledger, select
-from .evaluate import evaluate
+from . import evaluate, ledger, predictions, select
 from .ledger import TEST, Entry, Subject
+from .predictions import Predictions
 from .select import Chosen
 
 Result = dict[str, Any]
@@ -27,25 +27,53 @@ class Outcome:
     result (dict): As ``spacy openmed evaluate`` writes it.
     path (Path): Where it is.
     how (str): ``MEASURED``, ``THERE`` or ``RESTORED``.
+    predictions (Path | None): What the figures were computed from; None where it is lost, as it
+        is when a command was killed right after its look at test: the ledger keeps figures only.
     recorded (bool): Whether the ledger has it; always so for dev.
     """
 
     result: Result
     path: Path
     how: str
+    predictions: Path | None
     recorded: bool = True
 
 
-def measure(folder: Path, dataset: str, split: str, corpus: Path, edges: str) -> Result:
-    """Both scores of an adapter on a split.
+@dataclass(frozen=True)
+class Measured:
+    """Figures, and what they were computed from.
 
-    RETURNS (dict): As ``evaluate``'s, and what ``describe`` gives.
+    result (dict): As ``figures``'s, what ``describe`` gives, and "predictions": the sha256 of
+        the file that holds the predictions, whether or not it is kept.
+    predictions (Predictions): Show and write nothing of a look at test before it is recorded.
+    """
+
+    result: Result
+    predictions: Predictions
+
+
+def look(folder: Path, dataset: str, split: str, corpus: Path, edges: str) -> Measured:
+    """Both scores of an adapter on a split, with its predictions.
+
     RAISES (OpenMedError): Unknown dataset, no such files, or other entity types.
     """
     predictor = Predictor.load(folder)
     adapters.verify_types(predictor.adapter, dataset, str(folder))
-    result = evaluate(partial(predictor, edges=edges), dataset, split, corpus)
-    return {**result, **describe(predictor, edges)}
+    at = evaluate.load(dataset, split, corpus)
+    raw, conll = evaluate.find(partial(predictor, edges=edges), at)
+    model = describe(predictor, edges)
+    found = Predictions(
+        dataset=dataset,
+        split=split,
+        data=at.data,
+        adapter=model["adapter"],
+        edges=edges,
+        trained_on=predictor.adapter.info.dataset,
+        raw=raw,
+        conll=conll,
+    )
+    result = {**evaluate.figures(at, raw, conll), **model, "predictions": found.sha256}
+    return Measured(result, found)
 
 
 def describe(predictor: Predictor, edges: str) -> Result:
@@ -55,11 +83,6 @@ def describe(predictor: Predictor, edges: str) -> Result:
         "backbone": predictor.adapter.info.backbone.to_dict(),
         "edges": edges,
     }
-
-
-def write(result: Result, path: Path) -> None:
-    """Write a result as JSON, whole or not at all."""
-    write_json(path, result)
 
 
 @dataclass(frozen=True)
@@ -93,6 +116,25 @@ class _Step:
     def _model(self) -> tuple[str, str]:
         return self.chosen.sha256, self.edges
 
+    def predictions(self, result: Result) -> Path | None:
+        """The predictions that belong to a result, if they are there."""
+        return predictions.of(result, self.path)
+
+    def look(self, corpus: Path) -> Measured:
+        """Measure."""
+        return look(self.chosen.folder, self.chosen.dataset, self.subject.split, corpus, self.edges)
+
+    def write(self, measured: Measured) -> Outcome:
+        """Write predictions, then figures.
+
+        The figures name their predictions: killed between the two, those of other figures are
+        never taken for theirs.
+        """
+        kept = predictions.beside(self.path)
+        predictions.write(measured.predictions, kept)
+        write_json(self.path, measured.result)
+        return Outcome(measured.result, self.path, MEASURED, kept)
+
     def _is_of(self, result: Result) -> bool:
         same_model = (result.get("adapter"), result.get("edges")) == self._model
         return same_model and result.get("data") == self.subject.files
@@ -108,11 +150,13 @@ def evaluate_chosen(
 ) -> Iterator[Outcome]:
     """Measure every chosen adapter on dev, then once on test, and write its card.
 
-    What is in ``results`` already, for the same adapter and data, stays. A result on test that
-    only the ledger has is taken from there: that is no further look.
+    What is in ``results`` already, for the same adapter and data, stays; dev is measured again
+    where its predictions are not there. A result on test that only the ledger has is taken from
+    there: that is no further look, and its predictions are lost.
 
     selection (Path): From ``spacy openmed select``.
-    results (Path): Folder; gets ``<dataset>-dev.json`` and ``<dataset>-test.json``.
+    results (Path): Folder; gets ``<dataset>-dev.json`` and ``<dataset>-test.json``, and beside
+        each its predictions (``<dataset>-dev.predictions.jsonl``).
     corpus (Path): Folder with the prepared corpora.
     ledger_path (Path): The ledger.
     again (str | None): Why to look at test again, where it was looked at before.
@@ -144,22 +188,22 @@ def evaluate_chosen(
 
 
 def _dev(step: _Step, corpus: Path) -> Outcome:
-    if (result := step.there()) is not None:
-        return Outcome(result, step.path, THERE)
-    result = measure(step.chosen.folder, step.chosen.dataset, "dev", corpus, step.edges)
-    write(result, step.path)
-    return Outcome(result, step.path, MEASURED)
+    if (result := step.there()) is not None and (kept := step.predictions(result)) is not None:
+        return Outcome(result, step.path, THERE, kept)
+    return step.write(step.look(corpus))
 
 
 def _test(step: _Step, corpus: Path, ledger_path: Path, again: str | None) -> Outcome:
     if (result := step.there()) is not None:
-        return Outcome(result, step.path, THERE, recorded=bool(step.recorded(ledger_path)))
+        recorded = bool(step.recorded(ledger_path))
+        return Outcome(result, step.path, THERE, step.predictions(result), recorded)
     if (result := step.restorable(ledger_path)) is not None:
-        write(result, step.path)
-        return Outcome(result, step.path, RESTORED)
+        write_json(step.path, result)
+        # They are there if the command was killed between writing them and the figures.
+        return Outcome(result, step.path, RESTORED, step.predictions(result))
     # A run may take hours between the plan and this.
     ledger.check(ledger_path, step.subject, again)
-    result = measure(step.chosen.folder, step.chosen.dataset, TEST, corpus, step.edges)
-    ledger.record(ledger_path, step.subject, result, again)
-    write(result, step.path)
-    return Outcome(result, step.path, MEASURED)
+    measured = step.look(corpus)
+    # Predictions of a look that nobody recorded would let figures be computed from it.
+    ledger.record(ledger_path, step.subject, measured.result, again)
+    return step.write(measured)

@@ -1,8 +1,9 @@
 """Scoring a predictor on a corpus: raw F1 and CoNLL F1."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backbones import file_sha256
 from ..corpora import registry
@@ -12,41 +13,107 @@ from ..corpora.formats import conll, jsonl
 from ..corpora.statistics import content_hash
 from ..entities import Entity
 from ..labelling import Flatten, outermost
-from .scores import Scores, on_tokens, score
+from .scores import Scores, on_tokens, score_documents, total
+from .significance import summary
 
 Predict = Callable[[Sequence[str]], list[list[Entity]]]
 _BATCH = 64
 
 
+class Found(NamedTuple):
+    """What was found in a document.
+
+    id (str): Of the document.
+    entities (list[Entity]): On the characters of its text, in text order, disjoint.
+    """
+
+    id: str
+    entities: list[Entity]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split of a prepared corpus.
+
+    dataset (str): Id.
+    split (str): "train", "dev" or "test".
+    raw (list[Document]): Raw text; annotations may be nested.
+    conll (list[Document] | None): Tokens; None where the corpus has no token file.
+    data (dict[str, str]): Name to sha256 of each file.
+    """
+
+    dataset: str
+    split: str
+    raw: list[Document]
+    conll: list[Document] | None
+    data: dict[str, str]
+
+
+def load(dataset: str, split: str, corpus: Path) -> Split:
+    """Read a split as it is evaluated.
+
+    corpus (Path): Folder with the prepared corpora.
+    RAISES (OpenMedError): Unknown dataset, no such files, or what is wrong in them.
+    """
+    types = registry.dataset(dataset).types
+    raw_file = corpus_file(corpus, dataset, split, ".jsonl")
+    conll_file = corpus_file_or_none(corpus, dataset, split, ".conll")
+    return Split(
+        dataset=dataset,
+        split=split,
+        raw=list(jsonl.read(raw_file, types)),
+        conll=list(conll.read(conll_file, types, scheme="BIO2")) if conll_file else None,
+        data={p.name: file_sha256(p) for p in (raw_file, conll_file) if p is not None},
+    )
+
+
+def find(predict: Predict, at: Split) -> tuple[list[Found], list[Found] | None]:
+    """Run a model on the texts of a split.
+
+    predict (Predict): Texts to entities.
+    RETURNS (tuple): What it found in the raw texts, and in the texts of joined tokens; None
+        where there are no tokens.
+    """
+    return _found(predict, at.raw), None if at.conll is None else _found(predict, at.conll)
+
+
+def figures(at: Split, raw: Sequence[Found], conll: Sequence[Found] | None) -> dict[str, Any]:
+    """Both scores of what was found in a split.
+
+    raw, conll (Sequence[Found] | None): See ``find``.
+    RETURNS (dict): "raw" and, where the corpus has published tokens, "conll", each precision,
+        recall, f1 in percent, counts, the same per label, and what ``summary`` adds.
+    RAISES (OpenMedError): The split has no document.
+    """
+    edition = registry.edition_with(at.dataset, at.split, content_hash(at.raw))
+    result = {
+        "dataset": at.dataset,
+        "split": at.split,
+        # None where the registry does not know these very texts and mentions.
+        "edition": edition.id if edition else None,
+        "partial": edition.partial if edition else None,
+        "data": at.data,
+        "raw": summary(
+            _on_characters(at.raw, [found.entities for found in raw], registry.flatten(at.dataset))
+        ),
+    }
+    if at.conll is not None and conll is not None:
+        result["conll"] = summary(_on_tokens(at.conll, [found.entities for found in conll]))
+    return result
+
+
 def evaluate(predict: Predict, dataset: str, split: str, corpus: Path) -> dict[str, Any]:
-    """Both scores of one split.
+    """Both scores of a model on a split.
 
     predict (Predict): Texts to entities.
     dataset (str): One of the 12 ids.
     split (str): "train", "dev" or "test".
     corpus (Path): Folder with the prepared corpora.
-    RETURNS (dict): "raw" and, where the corpus has published tokens, "conll", each precision,
-        recall, f1 in percent, counts, and the same per label.
+    RETURNS (dict): See ``figures``.
     RAISES (OpenMedError): Unknown dataset, or no such files.
     """
-    types = registry.dataset(dataset).types
-    raw_file = corpus_file(corpus, dataset, split, ".jsonl")
-    conll_file = corpus_file_or_none(corpus, dataset, split, ".conll")
-    documents = list(jsonl.read(raw_file, types))
-    edition = registry.edition_with(dataset, split, content_hash(documents))
-    result = {
-        "dataset": dataset,
-        "split": split,
-        # None where the registry does not know these very texts and mentions.
-        "edition": edition.id if edition else None,
-        "partial": edition.partial if edition else None,
-        "data": {p.name: file_sha256(p) for p in (raw_file, conll_file) if p is not None},
-        "raw": raw_scores(predict, documents, registry.flatten(dataset)).to_dict(),
-    }
-    if conll_file is not None:
-        tagged = conll.read(conll_file, types, scheme="BIO2")
-        result["conll"] = conll_scores(predict, tagged).to_dict()
-    return result
+    at = load(dataset, split, corpus)
+    return figures(at, *find(predict, at))
 
 
 def evaluate_own(predict: Predict, documents: Sequence[Document], path: Path) -> dict[str, Any]:
@@ -58,7 +125,7 @@ def evaluate_own(predict: Predict, documents: Sequence[Document], path: Path) ->
     return {
         "file": path.name,
         "data": {"raw_sha256": content_hash(documents)},
-        "raw": raw_scores(predict, documents).to_dict(),
+        "raw": summary(_on_characters(documents, _in_batches(predict, documents), outermost)),
     }
 
 
@@ -70,8 +137,7 @@ def raw_scores(
     flatten (Flatten): Nested annotations are flattened first, since BIO cannot say more.
     """
     documents = list(documents)
-    predicted = _in_batches(predict, documents)
-    return score([flatten(d.entities) for d in documents], predicted)
+    return total(_on_characters(documents, _in_batches(predict, documents), flatten))
 
 
 def conll_scores(predict: Predict, documents: Iterable[Document]) -> Scores:
@@ -81,11 +147,27 @@ def conll_scores(predict: Predict, documents: Iterable[Document]) -> Scores:
     those tokens. Equal to seqeval's strict micro F1.
     """
     documents = list(documents)
-    predicted = _in_batches(predict, documents)
-    return score(
-        [on_tokens(d.entities, d.tokens) for d in documents],
-        [on_tokens(p, d.tokens) for p, d in zip(predicted, documents, strict=True)],
+    return total(_on_tokens(documents, _in_batches(predict, documents)))
+
+
+def _on_characters(
+    documents: Sequence[Document], predicted: Sequence[list[Entity]], flatten: Flatten
+) -> list[Scores]:
+    return list(score_documents([flatten(d.entities) for d in documents], predicted))
+
+
+def _on_tokens(documents: Sequence[Document], predicted: Sequence[list[Entity]]) -> list[Scores]:
+    return list(
+        score_documents(
+            [on_tokens(d.entities, d.tokens) for d in documents],
+            [on_tokens(p, d.tokens) for p, d in zip(predicted, documents, strict=True)],
+        )
     )
+
+
+def _found(predict: Predict, documents: Sequence[Document]) -> list[Found]:
+    predicted = _in_batches(predict, documents)
+    return [Found(d.id, entities) for d, entities in zip(documents, predicted, strict=True)]
 
 
 def _in_batches(predict: Predict, documents: Sequence[Document]) -> list[list[Entity]]:

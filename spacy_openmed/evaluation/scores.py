@@ -1,7 +1,7 @@
 """Exact-match precision, recall and F1 of entities."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,12 @@ class Score:
     @property
     def f1(self) -> float:
         return 2 * self.tp / (2 * self.tp + self.fp + self.fn) if self.tp else 0.0
+
+    def add(self, other: "Score") -> None:
+        """Count the other's entities, too."""
+        self.tp += other.tp
+        self.fp += other.fp
+        self.fn += other.fn
 
     def to_dict(self) -> dict[str, float]:
         """In percent, with the counts."""
@@ -70,8 +76,18 @@ def score(
 
     RETURNS (Scores): Micro F1 is 2·tp / (2·tp + fp + fn) over all documents and labels.
     """
-    scores = Scores()
+    return total(score_documents(gold, predicted))
+
+
+def score_documents(
+    gold: Iterable[Iterable[Span | Entity]], predicted: Iterable[Iterable[Span | Entity]]
+) -> Iterator[Scores]:
+    """As ``score``, each document by itself.
+
+    YIELDS (Scores): One a document, in order; ``total`` of them is what ``score`` gives.
+    """
     for gold_doc, predicted_doc in zip(gold, predicted, strict=True):
+        scores = Scores()
         wanted = Counter((s[0], s[1], s[2]) for s in gold_doc)
         found = Counter((s[0], s[1], s[2]) for s in predicted_doc)
         for (_, _, label), count in (wanted & found).items():
@@ -80,10 +96,18 @@ def score(
             scores.per_label.setdefault(label, Score()).fp += count
         for (_, _, label), count in (wanted - found).items():
             scores.per_label.setdefault(label, Score()).fn += count
-    for one in scores.per_label.values():
-        scores.micro.tp += one.tp
-        scores.micro.fp += one.fp
-        scores.micro.fn += one.fn
+        for one in scores.per_label.values():
+            scores.micro.add(one)
+        yield scores
+
+
+def total(parts: Iterable[Scores]) -> Scores:
+    """Scores of all documents from those of each, or of each share of them."""
+    scores = Scores()
+    for part in parts:
+        scores.micro.add(part.micro)
+        for label, one in part.per_label.items():
+            scores.per_label.setdefault(label, Score()).add(one)
     return scores
 
 

@@ -26,7 +26,7 @@ from ..corpora.statistics import content_hash
 from ..decoding import bio_labels
 from ..errors import OpenMedError
 from ..evaluation.evaluate import Predict, raw_scores
-from ..evaluation.scores import Score, Scores
+from ..evaluation.scores import Scores, total
 from ..inference import Forward, shared_backbone
 from ..labelling import Flatten
 from ..low_rank import LORA_WEIGHTS
@@ -446,18 +446,7 @@ def shared_scores(predict: Predict, documents: Sequence[Document], flatten: Flat
     """``raw_scores``, each process scoring its share of the documents; all get the sum."""
     processes = process_group()
     mine = documents[processes.process_index :: processes.num_processes]
-    found = Scores()
-    for part in gather_object([raw_scores(predict, mine, flatten)]):
-        for label, score in part.per_label.items():
-            _add(found.per_label.setdefault(label, Score()), score)
-        _add(found.micro, part.micro)
-    return found
-
-
-def _add(score: Score, other: Score) -> None:
-    score.tp += other.tp
-    score.fp += other.fp
-    score.fn += other.fn
+    return total(gather_object([raw_scores(predict, mine, flatten)]))
 
 
 def dev_scores(state: TrainerState) -> list[dict[str, float]]:
