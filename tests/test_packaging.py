@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import spacy
 from test_component import TEXT, make_adapter, offsets
 
 from spacy_openmed import adapters, backbones
@@ -126,11 +127,45 @@ def test_without_a_bundle_the_backbone_is_a_requirement(adapter, tmp_path):
     minilm = backbones.reference("minilm")
     found = adapters.read(adapter)
     info = adapters.AdapterInfo("ncbi", ("DISEASE",), minilm)
-    meta = package._meta("ncbi", adapters.Adapter(**{**vars(found), "info": info}), False)
+    on_minilm = {"ncbi": adapters.Adapter(**{**vars(found), "info": info})}
+    meta = package._meta("en_openmed_ncbi", "About.", on_minilm, False)
     # The extra names the package of the backbone, with pins that package itself lacks.
     assert meta["requirements"] == [f"spacy-openmed[embedded]~={__version__}"]
-    bundled = package._meta("ncbi", adapters.Adapter(**{**vars(found), "info": info}), True)
+    bundled = package._meta("en_openmed_ncbi", "About.", on_minilm, True)
     assert bundled["requirements"] == []
+
+
+def test_all_adapters_in_one_wheel(adapter, backbone, tmp_path):
+    genes = make_adapter(backbone, tmp_path / "genes", "bc2gm", ("GENE",), seed=3)
+    found = {"ncbi": adapters.read(adapter), "bc2gm": adapters.read(genes)}
+    wheel = package.build_package_of_all(found, tmp_path / "output", bundle_backbone=True)
+    assert wheel.name == f"en_openmed_all-{__version__}-py3-none-any.whl"
+    zipfile.ZipFile(wheel).extractall(tmp_path / "wheel")
+    root = tmp_path / "wheel" / "en_openmed_all" / f"en_openmed_all-{__version__}"
+    assert len(list(root.glob(f"openmed_ner/*/{backbones.WEIGHTS}"))) == 1
+    card = (root / "README.md").read_text(encoding="utf8")
+    assert "`ncbi`" in card and "`bc2gm`" in card
+    nlp = spacy.load(root)
+    doc = nlp(TEXT)
+    alone = [
+        entity
+        for name, one in found.items()
+        for entity in offsets(package.build_pipeline(name, one)(TEXT).ents)
+    ]
+    assert {label for _, _, label in alone} == {"DISEASE", "GENE"}
+    assert sorted(offsets(doc.spans["openmed"])) == sorted(alone)
+    assert set(offsets(doc.ents)) <= set(alone)
+    assert {source["name"] for source in nlp.meta["sources"]} >= {"corpus ncbi", "corpus bc2gm"}
+
+
+def test_all_adapters_are_on_one_backbone(adapter, tmp_path):
+    found = adapters.read(adapter)
+    info = adapters.AdapterInfo("bc2gm", ("GENE",), backbones.reference("minilm"))
+    other = adapters.Adapter(**{**vars(found), "info": info})
+    for several in ({"ncbi": found, "bc2gm": other}, {}):
+        with pytest.raises(OpenMedError, match="on one backbone"):
+            package.build_package_of_all(several, tmp_path / "output")
+    assert not (tmp_path / "output").exists()
 
 
 def test_hyphens_become_underscores():

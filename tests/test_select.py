@@ -216,7 +216,24 @@ def test_package_of_a_selection(
     assert (dataset, output, bundle) == ("ncbi", wheels, True) and folder.samefile(adapter)
     assert command("ncbi", wheels, "--adapter", adapter).exit_code == 0
     assert built[1:] == [("ncbi", wheels, adapter, False)]
+    together: list[list[str]] = []
+
+    def build_all(found: dict[str, Any], *arguments: Any) -> Path:
+        together.append(list(found))
+        return tmp_path / "y.whl"
+
+    monkeypatch.setattr(package, "build_package_of_all", build_all)
+    run = command("--selection", selection, "--all", wheels)
+    assert run.exit_code == 0 and "y.whl" in run.output
+    assert (built.pop()[0], together.pop()) == ("ncbi", ["ncbi"])
+    run = command("--all", wheels)
+    assert run.exit_code == 0, run.output
+    (names,) = together
+    assert "ncbi" in names and "sample" not in names
+    assert [one[0] for one in built[2:]] == names
+    del built[2:]
     for arguments, message in (
+        (["--all", "ncbi", wheels], "give only the folder"),
         (["ncbi"], "Give a dataset and a folder"),
         (["--selection", selection, "ncbi", wheels], "give only the folder"),
         (["--selection", selection, wheels, "--adapter", adapter], "give only the folder"),

