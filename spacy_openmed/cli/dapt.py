@@ -25,12 +25,10 @@ def dapt(
     from ..training import settings
     from ..training.dapt import dapt as run
     from ..training.dapt_files import is_finished
-    from ..training.malloc import keep_freed_memory
 
     name = settings.choose("dapt", backbone, config)
     chosen = settings.load(settings.DaptSettings, name)
     before = is_finished(output)
-    keep_freed_memory()
     record = run(backbone, text, output, chosen, resume, tdp)
     if PartialState().is_main_process:
         what = "was finished before" if before else f"{record['adaptation']['steps']} updates"

@@ -55,7 +55,6 @@ def search(
     inputs.check_train_and_dev(dataset, train_file, dev_file)
 
     from ..training import settings
-    from ..training.malloc import keep_freed_memory
     from ..training.search.run import BEST, Search
     from ..training.search.run import search as run
 
@@ -68,8 +67,6 @@ def search(
     )
     init = inputs.pretraining_adapter(init_adapter, backbone)
     folder = output or Runs(Path("runs")).search(dataset or "own", backbone)
-    # Under torchrun, trials run in this process.
-    keep_freed_memory()
     plan = Search(train, dev, dataset, backbone, folder, chosen, start, init, seed)
     result = run(plan, trials, workers, threads, ray)
     best, gain = result["best"], result["gain"]

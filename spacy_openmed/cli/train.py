@@ -49,7 +49,6 @@ def train(
     from ..training import settings
     from ..training.finetune import finetune
     from ..training.lora import same_shape
-    from ..training.malloc import keep_freed_memory
 
     chosen = settings.load(settings.FinetuneSettings, settings.choose("finetune", backbone, config))
     if seed is not None:
@@ -69,7 +68,6 @@ def train(
                 f"its LoRA goes on, with its rank {lora.rank}, alpha {lora.alpha} and targets "
                 f"instead of the settings'"
             )
-    keep_freed_memory()
     record = finetune(
         train_documents, dev_documents, backbone, output, chosen, dataset, init, resume, tdp
     )

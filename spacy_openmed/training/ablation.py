@@ -29,7 +29,7 @@ from ..files import write_json
 from ..precision import resolve_precision
 from .energy import portion, total
 from .finetune import fit
-from .processes import set_up, threads
+from .processes import threads
 from .settings import AblationSettings, FinetuneSettings, to_dict
 from .share import describe, share
 from .trainer import trainable_state
@@ -247,7 +247,7 @@ def _run_all(
             workers,
             # A fork would inherit threads of torch that do not exist in it.
             multiprocessing.get_context("spawn"),
-            set_up,
+            torch.set_num_threads,
             (threads(workers),),
             max_tasks_per_child=1,
         ) as pool,

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import OpenMedError
-from .malloc import keep_freed_memory
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -49,17 +48,6 @@ def threads(workers: int) -> int:
     import torch
 
     return max(1, torch.get_num_threads() // workers)
-
-
-def set_up(threads: int) -> None:
-    """Prepare a process that trains beside others.
-
-    threads (int): Of torch.
-    """
-    import torch
-
-    torch.set_num_threads(threads)
-    keep_freed_memory()
 
 
 @contextmanager

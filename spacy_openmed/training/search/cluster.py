@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...errors import OpenMedError
-from ..processes import set_up
 from .study import SearchStudy
 from .trial import Outcome, Task, run_trial
 from .worker import describe
@@ -106,7 +107,7 @@ def _trainable(config: dict[str, Any], task: Task, threads: int) -> None:
     """One trial, in a process of Ray's."""
     from ray import tune
 
-    set_up(threads)
+    torch.set_num_threads(threads)
     epochs: list[float] = []
 
     def report(epoch: int, dev_f1: float) -> bool:

@@ -9,9 +9,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...errors import OpenMedError
 from ..finetune import Report
-from ..processes import set_up
 from .space import Values
 from .trial import Died, Outcome, Task, run_trial
 
@@ -105,7 +106,7 @@ def _serve(connection: Connection, task: Task, folder: Path, threads: int) -> No
     with (folder / LOG).open("a", encoding="utf8", buffering=1) as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
-    set_up(threads)
+    torch.set_num_threads(threads)
     while True:
         try:
             number, values = connection.recv()
