@@ -18,7 +18,7 @@ from spacy_openmed.errors import OpenMedError
 from spacy_openmed.training.search import cluster, run, together
 from spacy_openmed.training.search.run import search
 from spacy_openmed.training.search.study import SearchStudy
-from spacy_openmed.training.search.trial import Died
+from spacy_openmed.training.search.trial import Died, Outcome
 
 
 @pytest.fixture
@@ -108,6 +108,51 @@ def test_a_search_that_ray_ends_early_has_not_finished(
     with pytest.raises(OpenMedError, match="stopped after 0 of 2 trials"):
         search(plan_in(tmp_path, tiny_backbone), 2, workers=2)
     assert not (tmp_path / "best.toml").exists()
+
+
+def test_a_search_goes_on_where_ray_ran_out_of_memory(
+    monkeypatch: pytest.MonkeyPatch, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    class OutOfMemoryError(Exception):
+        """Ray's own."""
+
+    runs: list[int] = []
+
+    class Tuner:
+        def __init__(self, trainable: Any, tune_config: dict[str, Any], run_config: Any) -> None:
+            self.config = tune_config
+
+        def fit(self) -> None:
+            runs.append(len(runs))
+            searcher, scheduler = self.config["search_alg"], self.config["scheduler"]
+            if len(runs) < 3:
+                assert searcher.suggest("first") and searcher.suggest("second")
+                raise RuntimeError("unexpected") from OutOfMemoryError("7.9GB used")
+            for name in ("third", "fourth"):
+                assert searcher.suggest(name)
+                outcome = Outcome(50.0, [50.0], False, 1.0, None)
+                trial = SimpleNamespace(trial_id=name)
+                scheduler.on_trial_result(None, trial, {"outcome": json.dumps(outcome.to_dict())})
+                searcher.on_trial_complete(name)
+
+    tune = SimpleNamespace(
+        Tuner=Tuner,
+        with_resources=lambda *args: None,
+        with_parameters=lambda *args, **kwargs: None,
+        TuneConfig=lambda **kwargs: kwargs,
+        RunConfig=lambda **kwargs: None,
+    )
+    ray = SimpleNamespace(
+        init=lambda **kwargs: None,
+        shutdown=lambda: None,
+        cluster_resources=lambda: {},
+        exceptions=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    )
+    monkeypatch.setattr(cluster, "_imported", lambda: (ray, tune))
+    result = search(plan_in(tmp_path, tiny_backbone), 2, workers=2)
+    assert len(runs) == 3 and len(result["finished"]) == 2
+    assert len(result["failed"]) == 4
+    assert all("memory ran out" in row["reason"] for row in result["failed"])
 
 
 @pytest.mark.parametrize("everywhere", [True, False])

@@ -43,40 +43,19 @@ def search_on_ray(
     RAISES (OpenMedError): Ray is not installed or not reachable; or trials die in a row.
     """
     ray, tune = _imported()
-    try:
-        if address:
-            ray.init(address=address, log_to_driver=False)
-        else:
-            ray.init(
-                num_cpus=workers * threads,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-            )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise OpenMedError(
-            f"Ray cannot be reached at '{address or 'this machine'}': {error}"
-        ) from error
     driver = _Driver(study, trials, ended)
-    try:
-        with tempfile.TemporaryDirectory() as storage:
-            tune.Tuner(
-                tune.with_resources(
-                    tune.with_parameters(_trainable, task=task, threads=threads),
-                    {"cpu": threads, "gpu": _gpus(ray, workers)},
-                ),
-                tune_config=tune.TuneConfig(
-                    search_alg=_searcher(driver),
-                    scheduler=_scheduler(driver),
-                    # The searcher says when it is enough: trials that die do not count.
-                    num_samples=-1,
-                    max_concurrent_trials=workers,
-                    reuse_actors=True,
-                ),
-                run_config=tune.RunConfig(storage_path=storage, verbose=0),
-            ).fit()
-    finally:
-        ray.shutdown()
+    while True:
+        _connect(ray, address, workers * threads)
+        try:
+            _run(ray, tune, driver, task, workers, threads)
+            break
+        except RuntimeError as error:
+            # Ray ends a process before memory runs out, and Tune does not know of that end.
+            if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
+                raise
+            driver.lose_running("memory ran out, and Ray ended it or one beside it")
+        finally:
+            ray.shutdown()
     if driver.error is not None:
         raise driver.error
     if study.finished < trials:
@@ -85,6 +64,42 @@ def search_on_ray(
             f"The search was stopped after {study.finished} of {trials} trials. The same command "
             f"goes on."
         )
+
+
+def _connect(ray: Any, address: str, cpus: int) -> None:
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False)
+        else:
+            ray.init(
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise OpenMedError(
+            f"Ray cannot be reached at '{address or 'this machine'}': {error}"
+        ) from error
+
+
+def _run(ray: Any, tune: Any, driver: "_Driver", task: Task, workers: int, threads: int) -> None:
+    with tempfile.TemporaryDirectory() as storage:
+        tune.Tuner(
+            tune.with_resources(
+                tune.with_parameters(_trainable, task=task, threads=threads),
+                {"cpu": threads, "gpu": _gpus(ray, workers)},
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=_searcher(driver),
+                scheduler=_scheduler(driver),
+                # The searcher says when it is enough: trials that die do not count.
+                num_samples=-1,
+                max_concurrent_trials=workers,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(storage_path=storage, verbose=0),
+        ).fit()
 
 
 def _imported() -> tuple[Any, Any]:
@@ -179,6 +194,12 @@ class _Driver:
         else:
             self.study.fail(trial, last.get("died", "the process that ran it died"))
         self.ended()
+
+    def lose_running(self, reason: str) -> None:
+        """Mark what was running as failed, where it ended with Ray."""
+        for name in list(self.running):
+            self.last[name] = {"died": reason}
+            self.end(name)
 
 
 def _searcher(driver: _Driver) -> Any:
