@@ -182,21 +182,26 @@ def decode(
     logits (Sequence[float32[n, 2t + 1]]): One row a wordpiece.
     types (Sequence[str]): The t entity types, in the order of the head's labels.
     edges (str): "word" or "wordpiece": where entities may begin and end.
-    temperature (float): Logits are divided by it (calibration, Guo et al. 2017).
+    temperature (float): Logits are divided by it for the scores (calibration, Guo et al. 2017).
+        What is found does not depend on it: it scales all sequences' log-probabilities alike.
     threshold (float | Mapping[str, float]): Entities with a lower score are dropped; a
         mapping gives one per label, and labels not in it have none.
     RETURNS (list[list[Entity]]): In text order, disjoint.
     """
     text_units = [units(t, e, edges) for t, e in zip(texts, encodings, strict=True)]
-    log_probs = [
-        unit_log_probs(scores / np.float32(temperature), u)
-        for scores, u in zip(logits, text_units, strict=True)
-    ]
+    log_probs = [unit_log_probs(rows, u) for rows, u in zip(logits, text_units, strict=True)]
     found = []
-    for u, scores, path in zip(text_units, log_probs, best_paths(log_probs), strict=True):
-        entities = _entities(u, scores, path, types)
+    for u, rows, path in zip(text_units, log_probs, best_paths(log_probs), strict=True):
+        entities = _entities(u, _scaled(rows, temperature), path, types)
         found.append([e for e in entities if e.score >= _limit(threshold, e.label)])
     return found
+
+
+def _scaled(log_probs: Floats, temperature: float) -> Floats:
+    """The log-probabilities of logits divided by a temperature, from those of the logits."""
+    if temperature == 1 or not len(log_probs):
+        return log_probs
+    return _log_softmax(log_probs / np.float32(temperature))
 
 
 def _limit(threshold: float | Mapping[str, float], label: str) -> float:

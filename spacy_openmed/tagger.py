@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +216,9 @@ class TaggerShim(PyTorchShim):
                 f"Give each dataset a component of its own to train it."
             )
         if self._model is not None:
-            # Without the card: its figures are not those of the weights any more.
-            self.adapters = [network.to_adapter(self._model, self.adapters[0].info)]
+            # Without the card and the temperature, which are not those of the weights any more.
+            info = replace(self.adapters[0].info, temperature=1.0)
+            self.adapters = [network.to_adapter(self._model, info)]
         return self.adapters[0]
 
     def current(self) -> list[Adapter]:

@@ -965,9 +965,14 @@ def test_train_and_evaluate_commands(
     assert (found["dataset"], found["split"]) == ("ncbi", "dev")
     assert set(found["data"]) == {"dev.jsonl", "dev.conll"}
     for kind in ("raw", "conll"):
-        assert {"precision", "recall", "f1", "tp", "fp", "fn", "per_label"} == set(found[kind])
+        counts = {"precision", "recall", "f1", "tp", "fp", "fn", "per_label"}
+        assert counts | {"documents", "f1_ci"} == set(found[kind])
         assert found[kind]["tp"] + found[kind]["fn"] == 5
-    assert found["raw"] == record["dev"]
+    assert found["raw"] == {**found["raw"], **record["dev"]}
+    calibration = record["calibration"]
+    assert found["calibration"]["temperature"] == calibration["temperature"]
+    assert found["calibration"]["after"]["ece"] == pytest.approx(calibration["ece"]["after"])
+    assert found["calibration"]["before"]["ece"] == pytest.approx(calibration["ece"]["before"])
     assert json.loads(ledger.read_text())["raw_f1"] == found["raw"]["f1"]
 
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}

@@ -12,6 +12,7 @@ from . import (
     ablation,
     average,
     backbones,
+    calibrate,
     card,
     common,
     compare,
@@ -73,6 +74,7 @@ app.command("ablation")(_plain_errors(ablation.ablation))
 app.command("search")(_plain_errors(search.search))
 app.command("common")(_plain_errors(common.common))
 app.command("select")(_plain_errors(select.select))
+app.command("calibrate")(_plain_errors(calibrate.calibrate))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))
 app.command("compare")(_plain_errors(compare.compare))
 app.command("report")(_plain_errors(report.report))

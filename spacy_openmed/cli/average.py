@@ -15,10 +15,13 @@ def average(
 ) -> None:
     """Average the weights of several runs; the bias of "O" is chosen on dev."""
     from ..corpora.folder import read_split
+    from ..evaluation.calibration import calibrate_new
     from ..training.average import average as run
 
-    record = run(adapter, read_split(corpus, dataset, "dev"), output)
+    dev = read_split(corpus, dataset, "dev")
+    record = run(adapter, dev, output)
     typer.echo(
         f"dev raw F1 {record['dev']['f1']:.2f} with bias {record['outside_bias']}; "
         f"adapter in {output / 'adapter'}"
     )
+    calibrate_new(output / "adapter", dev, typer.echo)

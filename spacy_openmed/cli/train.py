@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from ..errors import OpenMedError
-from ..training.processes import one_voice
+from ..training.processes import is_main, one_voice
 from . import inputs
 
 
@@ -46,6 +46,7 @@ def train(
 
     from dataclasses import replace
 
+    from ..evaluation.calibration import calibrate_new
     from ..training import settings
     from ..training.finetune import finetune
     from ..training.lora import same_shape
@@ -72,3 +73,5 @@ def train(
         train_documents, dev_documents, backbone, output, chosen, dataset, init, resume, tdp
     )
     inputs.say(f"dev raw F1 {record['dev']['f1']:.2f}; adapter in {output / 'adapter'}")
+    if is_main():
+        calibrate_new(output / "adapter", dev_documents, typer.echo)

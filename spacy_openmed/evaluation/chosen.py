@@ -1,17 +1,21 @@
 """Measuring adapters: any on any split, and the chosen ones on dev, then once on test."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import adapters
+from ..corpora import registry
+from ..decoding import decode
+from ..entities import Entity
 from ..files import write_json
 from ..packaging import cards
 from ..predictor import Predictor
 from . import evaluate, ledger, predictions, select
+from .calibration import of_predictions
+from .evaluate import Found
 from .ledger import TEST, Entry, Subject
 from .predictions import Predictions
 from .select import Chosen
@@ -43,8 +47,9 @@ class Outcome:
 class Measured:
     """Figures, and what they were computed from.
 
-    result (dict): As ``figures``'s, what ``describe`` gives, and "predictions": the sha256 of
-        the file that holds the predictions, whether or not it is kept.
+    result (dict): As ``figures``'s, what ``describe`` gives, "calibration": "temperature", and
+        the ``reliability`` "before" it and "after", or None where nothing was found; and
+        "predictions": the sha256 of the file that holds them, whether or not it is kept.
     predictions (Predictions): Show and write nothing of a look at test before it is recorded.
     """
 
@@ -60,7 +65,8 @@ def look(folder: Path, dataset: str, split: str, corpus: Path, edges: str) -> Me
     predictor = Predictor.load(folder)
     adapters.verify_types(predictor.adapter, dataset, str(folder))
     at = evaluate.load(dataset, split, corpus)
-    raw, conll = evaluate.find(partial(predictor, edges=edges), at)
+    twice = _Twice(predictor, edges)
+    raw, conll = evaluate.find(twice, at)
     model = describe(predictor, edges)
     found = Predictions(
         dataset=dataset,
@@ -72,8 +78,50 @@ def look(folder: Path, dataset: str, split: str, corpus: Path, edges: str) -> Me
         raw=raw,
         conll=conll,
     )
-    result = {**evaluate.figures(at, raw, conll), **model, "predictions": found.sha256}
+    result = {
+        **evaluate.figures(at, raw, conll),
+        "calibration": _calibration(predictor, at, twice.uncalibrated, raw),
+        **model,
+        "predictions": found.sha256,
+    }
     return Measured(result, found)
+
+
+class _Twice:
+    """Finds entities, with the scores of the adapter's temperature and with those of none.
+
+    uncalibrated (list[list[Entity]]): Of all texts so far, at temperature 1.
+    """
+
+    def __init__(self, predictor: Predictor, edges: str) -> None:
+        self.predictor = predictor
+        self.edges = edges
+        self.uncalibrated: list[list[Entity]] = []
+
+    def __call__(self, texts: Sequence[str]) -> list[list[Entity]]:
+        info = self.predictor.info
+        encodings, logits = self.predictor.tag(texts)
+        plain, scaled = (
+            decode(texts, encodings, logits, info.types, self.edges, temperature)
+            for temperature in (1.0, info.temperature)
+        )
+        self.uncalibrated += plain
+        return scaled
+
+
+def _calibration(
+    predictor: Predictor, at: evaluate.Split, plain: list[list[Entity]], raw: Sequence[Found]
+) -> Result | None:
+    """How far scores on raw text are off, before and after; None where nothing was found."""
+    if not any(found.entities for found in raw):
+        return None
+    flatten = registry.flatten(at.dataset)
+    gold = [flatten(document.entities) for document in at.raw]
+    return {
+        "temperature": predictor.info.temperature,
+        "before": of_predictions(plain[: len(raw)], gold),
+        "after": of_predictions([found.entities for found in raw], gold),
+    }
 
 
 def describe(predictor: Predictor, edges: str) -> Result:

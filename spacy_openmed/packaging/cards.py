@@ -18,6 +18,9 @@ from ..corpora.registry import Edition
 from ..errors import OpenMedError
 from ..tables import markdown
 
+# What became of the pre-training's LoRA.
+_INITS = {"continue": "continued", "merge": "merged into the backbone"}
+
 
 def write_card(folder: Path, results: Sequence[Path]) -> None:
     """Write README.md into an adapter's folder.
@@ -62,7 +65,8 @@ def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, A
         tags=["spacy", "token-classification", "named-entity-recognition", "biomedical", "lora"],
         pipeline_tag="token-classification",
     )
-    optim, lora = record["settings"]["optim"], record["settings"]["lora"]
+    settings = record["settings"]
+    optim, lora = settings["optim"], settings["lora"]
     runs = record.get("averaged", [record])
     facts = {
         "Corpus": f"`{dataset.id}` ({dataset.licence})" if dataset else "the user's own",
@@ -72,10 +76,12 @@ def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, A
         "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']}, on `{lora['target_modules']}`",
         "Trained parameters": f"{record['trainable_parameters']:,}",
         "Pre-training adapter": (
-            f"sha256 `{record['init_adapter']}`, continued" if record["init_adapter"] else "none"
+            f"sha256 `{record['init_adapter']}`, {_INITS[settings.get('init', 'continue')]}"
+            if record["init_adapter"]
+            else "none"
         ),
         "Learning rate": f"{optim['learning_rate']}, warm-up {optim['warmup_ratio']}, cosine",
-        "Batch": f"about {optim['batch_size'] * record['settings']['window']} wordpieces",
+        "Batch": f"about {optim['batch_size'] * settings['window']} wordpieces",
         "Epochs": "; ".join(
             f"{len(run['epochs'])}, the best on dev kept ({max(_f1s(run)):.2f})" for run in runs
         ),
@@ -85,9 +91,10 @@ def card(adapter: Adapter, record: dict[str, Any], results: Sequence[dict[str, A
             if "averaged" in record
             else "no, one run"
         ),
-        "Label smoothing": record["settings"]["label_smoothing"],
-        "Dropout": record["settings"]["dropout"],
-        "Documents and their sentences": "both" if record["settings"]["sentences"] else "documents",
+        "Scores": _scores(info.temperature, record.get("calibration")),
+        "Label smoothing": settings["label_smoothing"],
+        "Dropout": settings["dropout"],
+        "Documents and their sentences": "both" if settings["sentences"] else "documents",
         "Seed": optim["seed"],
         "Training data": f"sha256 `{record['data']['train']}`",
         "Development data": f"sha256 `{record['data']['dev']}`",
@@ -129,6 +136,17 @@ Trained on abstracts of published papers. Text of another kind, clinical notes a
 lower scores. Nested and discontinuous mentions are not found. Not a medical device: no output
 of this model may decide about a patient.
 """
+
+
+def _scores(temperature: float, fitted: dict[str, Any] | None) -> str:
+    """How an entity's score was made a probability of being right."""
+    if fitted is None or fitted["temperature"] != temperature:
+        return f"temperature {temperature:g}, not fitted"
+    before, after = (100 * fitted["ece"][when] for when in ("before", "after"))
+    return (
+        f"temperature {temperature:g}, fitted on {fitted['entities']:,} entities of dev; expected "
+        f"calibration error there {before:.1f} % before, {after:.1f} % after"
+    )
 
 
 def energy_facts(record: dict[str, Any]) -> dict[str, str]:

@@ -30,6 +30,8 @@ from .energy import total
 # The mean of two networks is less sure of "O" than either, and finds too much: what is added
 # to its logit is chosen on dev.
 OUTSIDE_BIASES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+# What a record says of one run alone.
+_OF_ONE = ("epochs", "resumed", "calibration")
 
 
 def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> dict[str, Any]:
@@ -49,7 +51,8 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
     _check(parts, records)
     first = parts[0]
     mean = Adapter(
-        first.info,
+        # The temperature is of one run's scores.
+        replace(first.info, temperature=1.0),
         first.lora_config,
         {
             name: torch.stack([part.lora[name].float() for part in parts]).mean(0).half()
@@ -73,7 +76,7 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
     shifted = mean.bias.clone()
     shifted[0] += best
     record = {
-        **{key: value for key, value in records[0].items() if key not in ("epochs", "resumed")},
+        **{key: value for key, value in records[0].items() if key not in _OF_ONE},
         "averaged": [
             {
                 "adapter": adapters.content_hash(part),

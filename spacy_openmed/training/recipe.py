@@ -20,6 +20,7 @@ from ..corpora.documents import Document
 from ..corpora.folder import read_split
 from ..corpora.statistics import content_hash
 from ..errors import OpenMedError
+from ..evaluation.calibration import calibrate_new
 from ..evaluation.perplexity import perplexity
 from ..files import write_json
 from ..runs import Runs, text_hashes
@@ -191,6 +192,9 @@ def train_all(
             with _way_out(folder):
                 record = finetune(train, dev, backbone, folder, chosen, dataset, init, resume=True)
             say(f"{dataset} x {backbone}: dev F1 {record['dev']['f1']:.2f}")
+        # Before anybody takes the adapter's hash.
+        if is_main() and not _read(folder / ADAPTER / TRAINING).get("calibration"):
+            calibrate_new(folder / ADAPTER, dev, say)
         made[f"{dataset}/{backbone}"] = adapters.content_hash(adapters.read(folder / ADAPTER))
     _note(runs, "train", made)
 
