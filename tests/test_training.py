@@ -949,6 +949,7 @@ def test_train_and_evaluate_commands(
     result = command("train", "--dataset", "ncbi", *given, "--seed", 7)
     assert result.exit_code == 0, result.output
     assert f"adapter in {output / 'adapter'}" in result.output
+    assert "its scores are not calibrated: No entity was found" in result.output
     record = json.loads((output / "adapter" / adapters.TRAINING).read_text())
     assert record["settings"]["optim"]["seed"] == 7
     assert record["settings"]["lora"]["rank"] == 8
@@ -969,10 +970,9 @@ def test_train_and_evaluate_commands(
         assert counts | {"documents", "f1_ci"} == set(found[kind])
         assert found[kind]["tp"] + found[kind]["fn"] == 5
     assert found["raw"] == {**found["raw"], **record["dev"]}
-    calibration = record["calibration"]
-    assert found["calibration"]["temperature"] == calibration["temperature"]
-    assert found["calibration"]["after"]["ece"] == pytest.approx(calibration["ece"]["after"])
-    assert found["calibration"]["before"]["ece"] == pytest.approx(calibration["ece"]["before"])
+    # A network this small finds nothing, which leaves no scores to calibrate.
+    assert found["raw"]["tp"] + found["raw"]["fp"] == 0
+    assert found["calibration"] is None and "calibration" not in record
     assert json.loads(ledger.read_text())["raw_f1"] == found["raw"]["f1"]
 
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
