@@ -13,6 +13,7 @@ from test_ledger import evaluate_run, write_corpus
 from test_ledger import run_folder as run_folder
 from test_select import write_adapter
 
+from spacy_openmed import adapters
 from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation import chosen, evaluate, ledger, predictions
@@ -148,6 +149,24 @@ def test_predictions_of_other_data_are_refused(
         predictions.write(changed, path)
         with pytest.raises(OpenMedError, match=message):
             predictions.with_gold(path, corpus)
+
+
+def test_how_far_scores_are_off_before_and_after(
+    run_folder: Path, corpus: Path, tiny_backbone: Path
+) -> None:
+    folder = write_adapter(run_folder / "hot" / "adapter", tiny_backbone)
+    plain = chosen.look(folder, "ncbi", "dev", corpus, "word")
+    adapter = adapters.read(folder)
+    hot = replace(adapter, info=replace(adapter.info, temperature=2.0))
+    adapters.write(hot, folder)
+    scaled = chosen.look(folder, "ncbi", "dev", corpus, "word")
+    before, after = (one.result["calibration"] for one in (plain, scaled))
+    assert before["temperature"] == 1 and before["before"] == before["after"]
+    assert after["temperature"] == 2 and after["before"] == before["before"]
+    assert after["after"]["mean_score"] != after["before"]["mean_score"]
+    raw = scaled.result["raw"]
+    assert after["after"]["entities"] == raw["tp"] + raw["fp"] > 0
+    assert raw == plain.result["raw"]
 
 
 class Killed(BaseException):

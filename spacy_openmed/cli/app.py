@@ -17,6 +17,7 @@ from . import (
     common,
     compare,
     corpora,
+    cross,
     dapt,
     evaluate,
     export,
@@ -25,6 +26,7 @@ from . import (
     perplexity,
     recipe,
     report,
+    robustness,
     search,
     select,
     show,
@@ -76,6 +78,8 @@ app.command("common")(_plain_errors(common.common))
 app.command("select")(_plain_errors(select.select))
 app.command("calibrate")(_plain_errors(calibrate.calibrate))
 app.command("evaluate")(_plain_errors(evaluate.evaluate))
+app.command("robustness")(_plain_errors(robustness.robustness))
+app.command("cross")(_plain_errors(cross.cross))
 app.command("compare")(_plain_errors(compare.compare))
 app.command("report")(_plain_errors(report.report))
 app.command("card")(_plain_errors(card.card))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import OpenMedError
+from .looks import Looks, opened, reason_given
 
 if TYPE_CHECKING:
     from ..corpora.documents import Document
@@ -53,48 +54,36 @@ def evaluate(
     Every look at test is recorded before a figure is shown, and a second one needs --again.
     """
     from .. import adapters
-    from ..corpora.folder import SPLITS, default_folder
+    from ..corpora.folder import default_folder
     from ..evaluation import chosen, predictions
-    from ..evaluation import ledger as looks
     from ..files import write_json
 
-    # "./test" would name the same file as "test", and pass for another split.
-    if split not in SPLITS:
-        raise OpenMedError(f"--split {split}: choose {', '.join(SPLITS)}.")
-    # "" is what a project's variable has that is not set.
-    again = reason or None
-    if again is not None and not again.strip():
-        raise OpenMedError("--again needs a reason.")
     if selection is not None:
         if dataset or file or adapter or json_path:
             raise OpenMedError(
                 "--selection names datasets and adapters itself, and --results the folder for the "
                 "figures: leave --dataset, --file, --adapter and --json out."
             )
-        _evaluate_selection(
-            selection, results, corpus or default_folder(), _opened(ledger), again, edges
-        )
+        place = corpus or default_folder()
+        _evaluate_selection(selection, results, place, opened(ledger), reason_given(reason), edges)
         return
     if not dataset and (file is None or adapter is None):
         raise OpenMedError("Give --dataset, or --file and --adapter, or --selection.")
-    if again is not None and (file is not None or split != looks.TEST):
-        raise OpenMedError("--again is for a further look at --split test.")
-    if file is not None and ledger is not None:
-        raise OpenMedError("--ledger records looks at a dataset's splits, not at --file.")
-    folder = adapter or adapters.find(dataset)
+    if file is not None and (reason or ledger is not None):
+        raise OpenMedError(
+            "--ledger and --again are for looks at a dataset's splits, not at --file."
+        )
     if file is not None:
+        folder = adapter or adapters.find(dataset)
         result = _evaluate_file(file, format_name, keep_going, folder, edges)
         found = None
     else:
-        recorded = ledger is not None or split == looks.TEST
+        looks = Looks(split, ledger, reason)
         place = corpus or default_folder()
-        if recorded:
-            path, subject = _opened(ledger), looks.subject(place, dataset, split)
-            looks.check(path, subject, again)
-        measured = chosen.look(folder, dataset, split, place, edges)
+        looks.check(place, dataset)
+        measured = chosen.look(adapter or adapters.find(dataset), dataset, split, place, edges)
         result, found = measured.result, measured.predictions
-        if recorded:
-            looks.record(path, subject, result, again)
+        looks.record(dataset, result)
     _show(result)
     if json_path is not None:
         if found is not None:
@@ -143,23 +132,6 @@ def _evaluate_selection(
                 err=True,
             )
         _show(outcome.result)
-
-
-def _opened(ledger: Path | None) -> Path:
-    """The ledger to use, after saying what is wrong with it."""
-    from ..evaluation import ledger as looks
-
-    path = ledger or looks.default_path()
-    contents = looks.read(path)
-    for number in contents.torn:
-        typer.secho(
-            f"{path}: line {number} is torn, a command was killed while it wrote it",
-            fg="yellow",
-            err=True,
-        )
-    for fault in contents.faults:
-        typer.secho(f"{path}: {fault}: a line was removed or changed", fg="yellow", err=True)
-    return path
 
 
 def _refuse_test(documents: "list[Document]", file: Path) -> None:

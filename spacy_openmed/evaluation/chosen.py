@@ -153,7 +153,12 @@ class _Step:
     def recorded(self, ledger_path: Path) -> list[Entry]:
         """The ledger's entries of looks with this adapter at this data."""
         looks = ledger.read(ledger_path).looks(self.subject)
-        return [e for e in looks if (e.get("adapter"), e.get("edges")) == self._model]
+        return [
+            entry
+            for entry in looks
+            if (entry.get("adapter"), entry.get("edges")) == self._model
+            and "robustness" not in (entry.get("result") or {})
+        ]
 
     def restorable(self, ledger_path: Path) -> Result | None:
         """The result as the ledger has it; lines of earlier versions have only figures."""
