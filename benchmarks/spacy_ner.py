@@ -1,0 +1,162 @@
+r"""spaCy's own ``ner`` (tok2vec, the CPU defaults of ``spacy init config``) on the same splits.
+
+Trained on the corpus's tokens and sentences, the best step by dev kept, evaluated on dev and once
+on test as our adapters are: raw F1 on the characters of raw text, with spaCy's tokenizer; CoNLL F1
+on the corpus's tokens, of whole documents.
+
+    python benchmarks/spacy_ner.py CORPORA ncbi --ledger benchmarks/results/ledger.jsonl \
+        --output benchmarks/results/suite/baselines/spacy-ner --work runs/spacy-ner
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import spacy
+from spacy.cli.init_config import init_config
+from spacy.cli.train import train
+from spacy.language import Language
+from spacy.tokens import Doc, DocBin
+
+from spacy_openmed.backbones import file_sha256
+from spacy_openmed.corpora.documents import Document
+from spacy_openmed.corpora.folder import default_folder
+from spacy_openmed.entities import Entity
+from spacy_openmed.evaluation import evaluate, ledger, predictions
+from spacy_openmed.evaluation.evaluate import Found, Split
+from spacy_openmed.evaluation.ledger import TEST
+from spacy_openmed.evaluation.predictions import Predictions
+from spacy_openmed.files import write_json
+
+SYSTEM = "spacy-ner"
+
+
+def words(document: Document) -> list[str]:
+    return [document.text[start:end] for start, end in document.tokens]
+
+
+def sentences(nlp: Language, document: Document) -> Iterator[Doc]:
+    """Gold docs, one a sentence."""
+    tokens = document.tokens
+    tags = ["O"] * len(tokens)
+    for entity in document.entities:
+        inside = [i for i, (a, b) in enumerate(tokens) if a < entity.end and b > entity.start]
+        for number, i in enumerate(inside):
+            tags[i] = f"{'I' if number else 'B'}-{entity.label}"
+    every = words(document)
+    for start, end in document.sentences or [(0, len(tokens))]:
+        yield Doc(nlp.vocab, words=every[start:end], ents=tags[start:end])
+
+
+def train_on(train_split: Split, dev: Split, folder: Path, seed: int) -> float:
+    """Train into ``folder/model-best``; seconds that it took."""
+    nlp = spacy.blank("en")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, split in (("train", train_split), ("dev", dev)):
+        docs = DocBin()
+        for document in split.conll or []:
+            for doc in sentences(nlp, document):
+                docs.add(doc)
+        docs.to_disk(folder / f"{name}.spacy")
+    config = init_config(lang="en", pipeline=["ner"], optimize="efficiency", gpu=False)
+    config.to_disk(folder / "config.cfg")
+    begun = time.monotonic()
+    train(
+        folder / "config.cfg",
+        folder,
+        overrides={
+            "paths.train": str(folder / "train.spacy"),
+            "paths.dev": str(folder / "dev.spacy"),
+            "system.seed": seed,
+        },
+    )
+    return time.monotonic() - begun
+
+
+def found(document: Document, doc: Doc, places: Sequence[tuple[int, int]]) -> Found:
+    """Entities on the document's characters."""
+    return Found(
+        document.id, [Entity(places[e.start][0], places[e.end - 1][1], e.label_) for e in doc.ents]
+    )
+
+
+def look(nlp: Language, split: Split) -> tuple[list[Found], list[Found] | None]:
+    raw = [
+        found(document, doc, [(t.idx, t.idx + len(t)) for t in doc])
+        for document, doc in zip(split.raw, nlp.pipe([d.text for d in split.raw]), strict=True)
+    ]
+    if split.conll is None:
+        return raw, None
+    docs = nlp.pipe(Doc(nlp.vocab, words=words(document)) for document in split.conll)
+    return raw, [
+        found(document, doc, document.tokens)
+        for document, doc in zip(split.conll, docs, strict=True)
+    ]
+
+
+def measure(nlp: Language, split: Split, sha256: str) -> tuple[dict[str, Any], Predictions]:
+    raw, conll = look(nlp, split)
+    result = {
+        **evaluate.figures(split, raw, conll),
+        "adapter": sha256,
+        "backbone": {"id": SYSTEM, "sha256": sha256},
+        "edges": "token",
+    }
+    kept = Predictions(
+        split.dataset, split.split, split.data, sha256, "token", split.dataset, raw, conll
+    )
+    return {**result, "predictions": kept.sha256}, kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("corpora", type=Path, default=default_folder())
+    parser.add_argument("datasets", nargs="+")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--ledger", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="Gets the models")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    for dataset in arguments.datasets:
+        path = arguments.output / f"{dataset}-{TEST}.json"
+        if path.exists():
+            print(f"{dataset}: {path} is there")
+            continue
+        folder = arguments.work / dataset
+        splits = {
+            name: evaluate.load(dataset, name, arguments.corpora) for name in ("train", "dev")
+        }
+        seconds = train_on(splits["train"], splits["dev"], folder, arguments.seed)
+        nlp = spacy.load(folder / "model-best")
+        sha256 = file_sha256(folder / "model-best" / "ner" / "model")
+        system = {
+            "name": SYSTEM,
+            "version": spacy.__version__,
+            "settings": "spacy init config --pipeline ner --optimize efficiency",
+            "seed": arguments.seed,
+            "seconds": round(seconds, 1),
+            "steps": nlp.meta["performance"].get("steps"),
+        }
+        for name in ("dev", TEST):
+            split = splits.get(name) or evaluate.load(dataset, name, arguments.corpora)
+            result, kept = measure(nlp, split, sha256)
+            if name == TEST:
+                ledger.record(
+                    arguments.ledger,
+                    ledger.subject(arguments.corpora, dataset, TEST),
+                    result,
+                    "another system to compare with, whose settings were not chosen",
+                )
+            target = arguments.output / f"{dataset}-{name}.json"
+            predictions.write(kept, predictions.beside(target))
+            write_json(target, {**result, "system": system})
+            print(f"{dataset} {name}: raw {result['raw']['f1']:.2f}", end="")
+            print(f", CoNLL {result['conll']['f1']:.2f}" if "conll" in result else "")
+
+
+if __name__ == "__main__":
+    main()
