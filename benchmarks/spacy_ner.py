@@ -9,6 +9,7 @@ on the corpus's tokens, of whole documents.
 """
 
 import argparse
+import importlib.metadata
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -135,7 +136,7 @@ def main() -> None:
         sha256 = file_sha256(folder / "model-best" / "ner" / "model")
         system = {
             "name": SYSTEM,
-            "version": spacy.__version__,
+            "version": importlib.metadata.version("spacy"),
             "settings": "spacy init config --pipeline ner --optimize efficiency",
             "seed": arguments.seed,
             "seconds": round(seconds, 1),
