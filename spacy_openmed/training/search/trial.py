@@ -10,6 +10,7 @@ from typing import Any
 from ...corpora.documents import Document
 from ...errors import OpenMedError
 from ..finetune import Report, fit
+from ..malloc import give_back_freed_memory
 from ..processes import is_main
 from ..settings import FinetuneSettings
 from ..trainer import Diverged
@@ -107,6 +108,7 @@ def run_trial(task: Task, values: Mapping[str, Any], folder: Path, report: Repor
             shutil.rmtree(folder, ignore_errors=True)
         # A Trainer and its callbacks hold each other, and with them the network.
         gc.collect()
+        give_back_freed_memory()
     record = fitted.record
     epochs = [round(row["dev_f1"], 4) for row in record["epochs"]]
     return Outcome(max(epochs), epochs, pruned, record["seconds"], record["energy"])
