@@ -6,19 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_files import ablation, errors, further, look, put
+from report_files import result as made
 from test_select import write_adapter
 from typer.testing import CliRunner, Result
 
 from spacy_openmed import adapters
 from spacy_openmed.cli.app import app
 from spacy_openmed.errors import OpenMedError
-from spacy_openmed.evaluation import ledger
-from spacy_openmed.evaluation.ledger import Subject
-from spacy_openmed.evaluation.report import collect
-from spacy_openmed.evaluation.report_markdown import render
+from spacy_openmed.evaluation.report.collect import collect
+from spacy_openmed.evaluation.report.markdown import render
+from spacy_openmed.evaluation.report.plots import plots
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
+# No source at hand has these.
+UNPUBLISHED = [
+    "published: no source for the F1 of OpenMed NER on ncbi",
+    "published: no source for the F1 of the closed-source system it compares itself with on ncbi",
+]
 ENERGY: dict[str, Any] = {
     "seconds": 3600.0,
     "parts": 1,
@@ -36,7 +42,8 @@ ENERGY: dict[str, Any] = {
 
 def score(f1: float, label: str = "DISEASE") -> dict[str, Any]:
     one = {"precision": f1 + 1, "recall": f1 - 1, "f1": f1, "tp": 60, "fp": 20, "fn": 40}
-    return {**one, "per_label": {label: one}}
+    counts = [[15, 5, 10]] * 4
+    return {**one, "per_label": {label: one}, "f1_ci": [f1 - 2, f1 + 2], "documents": counts}
 
 
 def result(dataset: str, split: str, sha256: str, f1: float) -> dict[str, Any]:
@@ -47,25 +54,16 @@ def result(dataset: str, split: str, sha256: str, f1: float) -> dict[str, Any]:
         "partial": False,
         "data": {f"{split}.jsonl": split * 8},
         "raw": score(f1),
-        "conll": score(f1 + 2),
+        "conll": score(f1 + 1),
         "adapter": sha256,
         "backbone": {"id": "tiny", "sha256": "b0" * 32, "hub_id": "", "revision": ""},
         "edges": "word",
+        "calibration": made(dataset, split, 0.8)["calibration"],
     }
-
-
-def put(path: Path, data: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data), encoding="utf8")
 
 
 def change(path: Path, **changes: Any) -> None:
     put(path, {**json.loads(path.read_text(encoding="utf8")), **changes})
-
-
-def look(runs: Path, found: dict[str, Any], reason: str | None = None) -> None:
-    at = Subject(found["dataset"], found["split"], found["data"], "c0" * 32)
-    ledger.record(runs / "ledger.jsonl", at, found, reason)
 
 
 @pytest.fixture()
@@ -123,7 +121,13 @@ def runs(tiny_backbone: Path, tmp_path: Path) -> Path:
     for split, f1 in (("dev", 80.0), ("test", 77.0)):
         found = result("ncbi", split, sha256, f1)
         put(folder / "results" / f"ncbi-{split}.json", found)
+        counted = {**errors("ncbi", split, sha256), "data": found["data"]}
+        put(folder / "results" / f"ncbi-{split}.errors.json", counted)
     look(folder, found)
+    further(folder, "ncbi", sha256)
+    theirs = {**result("ncbi", "test", "", 70.0), "system": {"version": "3", "seconds": 60.0}}
+    put(folder / "baselines" / "spacy-ner" / "ncbi-test.json", theirs)
+    put(folder / "ablation.json", ablation(["ncbi"]))
     return folder
 
 
@@ -136,34 +140,40 @@ def test_everything_is_reported(runs: Path) -> None:
     assert run.exit_code == 0, run.output
     report = json.loads((runs / "report" / "report.json").read_text(encoding="utf8"))
     assert report == collect(runs, runs / "report")
-    assert report["missing"] == [] and report["warnings"] == []
+    assert report["missing"] == UNPUBLISHED and report["warnings"] == []
     assert (report["datasets"], report["backbones"]) == (["ncbi"], ["tiny"])
     assert report["energy"]["tdp_kwh"] == pytest.approx(0.3)
     text = (runs / "report" / "report.md").read_text(encoding="utf8")
-    assert text == render(report)
+    assert text == render(report, plots(report))
+    weights = runs / "train" / "ncbi" / "tiny" / "adapter" / adapters.LORA_WEIGHTS
+    megabytes = f"{weights.stat().st_size / 1e6:.2f}"
     rows = [line.removeprefix("| ").removesuffix(" |") for line in text.splitlines()]
     cells = [row.split(" | ") for row in rows]
     for expected in (
         ["`ncbi`", "dev", "raw", "81.00", "79.00", "80.00", "100"],
-        ["`ncbi`", "test", "conll", "80.00", "78.00", "79.00", "100"],
+        ["`ncbi`", "test", "conll", "79.00", "77.00", "78.00", "100"],
         ["`ncbi`", "test", "DISEASE", "78.00", "76.00", "77.00", "100"],
         [
             *("`ncbi`", "`tiny`", "3 (1 pruned)", "1", "25 %, 100 %", "79.00", "79.75", "+0.75"),
             *("120.0", "0.1", "24.2", "–"),
         ],
-        ["`ncbi`", "`tiny`", "80.00", "1,234", "1", "1.5", "0.1", "24.2", "–"],
+        ["`ncbi`", "`tiny`", "80.00", "1,234", megabytes, "1", "1.5", "0.1", "24.2", "–"],
     ):
         assert expected in cells
     (pretrained,) = [row for row in cells if "92.2 % [92.1, 92.4]" in row]
     assert pretrained[1:3] == ["495.88", "38.48"] and pretrained[5:7] == ["50", "10.0"]
     (looked,) = [row for row in cells if f"`{report['looks'][0]['adapter']}`" in row[3:4]]
-    assert looked[:2] == ["`ncbi`", "1"] and looked[4:6] == ["77.00", "79.00"]
+    assert looked[:2] == ["`ncbi`", "1"] and looked[4:6] == ["77.00", "78.00"]
     assert any(row[:2] == ["`ncbi`", "`tiny`"] and row[-1] == "chosen" for row in cells)
     assert "optim.learning_rate 0.00123" in text
     assert "3.00 hours on 1 × a device" in text
     trained = report["trained"][0]
     for digest in ("test" * 8, trained["sha256"], trained["backbone_sha256"]):
         assert f"`{digest}`" in text
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_links_lead_to_the_plots(runs: Path, tmp_path: Path) -> None:
@@ -176,9 +186,10 @@ def test_links_lead_to_the_plots(runs: Path, tmp_path: Path) -> None:
 
 def test_the_report_of_the_same_files_is_the_same(runs: Path) -> None:
     assert run_report(runs).exit_code == 0
-    before = {path.name: path.read_bytes() for path in (runs / "report").iterdir()}
+    before = contents(runs / "report")
+    assert {path.suffix for path in before} == {".json", ".md", ".html", ".png"}
     assert run_report(runs).exit_code == 0
-    assert {path.name: path.read_bytes() for path in (runs / "report").iterdir()} == before
+    assert contents(runs / "report") == before
 
 
 @pytest.mark.parametrize(
@@ -194,14 +205,18 @@ def test_the_report_of_the_same_files_is_the_same(runs: Path) -> None:
         ("results/ncbi-dev.json", "results/ncbi-dev.json: not evaluated"),
         ("results/ncbi-test.json", "results/ncbi-test.json: not evaluated"),
         ("ledger.jsonl", "ledger.jsonl: no record of looks at test"),
+        ("results/ncbi-test.errors.json", "results/ncbi-test.errors.json: no analysis of errors"),
+        ("baselines/spacy-ner/ncbi-test.json", "baselines: no other system on the same splits"),
+        ("results/seeds/ncbi-7-test.json", "results/seeds: no runs with further seeds"),
+        ("results/cross/ncbi-on-s800-dev.json", "results/cross: no adapter on another corpus"),
+        ("results/robustness/ncbi-test.json", "results/robustness: no disturbed text"),
+        ("ablation.json", "ablation.json: no comparison with and without pre-training"),
     ],
 )
 def test_what_is_missing_is_said(runs: Path, path: str, message: str) -> None:
     (runs / path).unlink()
-    run = run_report(runs)
-    assert run.exit_code == 0, run.output
-    assert f"- {message}." in (runs / "report" / "report.md").read_text(encoding="utf8")
-    assert message in json.loads((runs / "report" / "report.json").read_text())["missing"]
+    report = collect(runs, runs / "report")
+    assert message in report["missing"] and f"- {message}." in render(report)
 
 
 def test_what_was_not_run_is_said(runs: Path) -> None:
@@ -227,7 +242,7 @@ def test_a_score_of_zero_is_not_missing(runs: Path) -> None:
     path = runs / "search" / "ncbi" / "tiny" / "search.json"
     change(path, defaults={"number": 0, "dev_f1": 0.0}, gain=0.0)
     report = collect(runs, runs / "report")
-    assert report["missing"] == []
+    assert report["missing"] == UNPUBLISHED
     assert "| 0.00 | 79.75 | +0.00 |" in render(report)
 
 
@@ -240,7 +255,7 @@ def test_figures_that_are_worth_less_say_so(runs: Path) -> None:
         return found
 
     results = runs / "results"
-    whole = {path: path.read_bytes() for path in [*results.iterdir(), runs / "ledger.jsonl"]}
+    whole = {path: path.read_bytes() for path in [*results.glob("*.json"), runs / "ledger.jsonl"]}
 
     def restore() -> None:
         for path, content in whole.items():
@@ -257,6 +272,19 @@ def test_figures_that_are_worth_less_say_so(runs: Path) -> None:
         "results/ncbi-test.json: the data is of no edition that the registry knows"
     ]
     restore()
+    change(test, conll=score(75.5))
+    assert warnings() == [
+        "results/ncbi-test.json: raw F1 77.00, CoNLL F1 75.50, more than 1 point apart"
+    ]
+    restore()
+    change(results / "robustness" / "ncbi-test.json", adapter="other")
+    assert warnings() == ["results/robustness/ncbi-test.json: of another adapter, left out"]
+    change(results / "robustness" / "ncbi-test.json", adapter=json.loads(whole[test])["adapter"])
+    change(runs / "baselines" / "spacy-ner" / "ncbi-test.json", data={"test.jsonl": "other"})
+    (sentence,) = warnings()
+    assert sentence.startswith("baselines/spacy-ner/ncbi-test.json: not compared. ")
+    assert "of different data: test.jsonl" in sentence
+    change(runs / "baselines" / "spacy-ner" / "ncbi-test.json", data={"test.jsonl": "test" * 8})
     change(test, raw=score(77.5))
     assert warnings() == ["results/ncbi-test.json: the ledger has no look that gave this"]
     restore()
@@ -264,7 +292,10 @@ def test_figures_that_are_worth_less_say_so(runs: Path) -> None:
     assert warnings() == ["results/ncbi-dev.json: raw F1 81.00, at the end of training 80.00"]
     restore()
     change(dev, adapter="other")
-    assert warnings() == ["results/ncbi-dev.json: of another adapter than the one that was chosen"]
+    assert warnings() == [
+        "results/ncbi-dev.json: of another adapter than the one that was chosen",
+        "results/ncbi-dev.errors.json: of another adapter or other data, left out",
+    ]
     restore()
     look(runs, json.loads(test.read_text()), "a table was lost")
     (sentence,) = warnings()
@@ -306,7 +337,7 @@ def test_a_report_of_nothing_but_gaps(runs: Path) -> None:
             row.update({key: None for key in row if key not in (*keys, "pruned")})
     bare["energy"] = None
     text = render(bare)
-    assert "None" not in text and "Not recorded." in text
+    assert "None" not in text and "## Energy" not in text
 
 
 def test_nothing_to_report(tmp_path: Path) -> None:

@@ -9,23 +9,46 @@ import typer
 def report(
     runs: Path = typer.Argument(..., help="Folder of a run, e.g. runs"),
     output: Path | None = typer.Option(None, help="Folder for the report [RUNS/report]"),
+    corpus: Path | None = typer.Option(
+        None,
+        help="Folder with the prepared corpora: errors are counted anew where predictions are "
+        "there, and the page gets examples, with text of the corpora",
+    ),
 ) -> None:
-    """What a run of the recipe gave, as Markdown and as JSON, from the files in its folder."""
-    from ..evaluation.report import collect
-    from ..evaluation.report_markdown import render
+    """What a run of the recipe gave, from its files: Markdown, one HTML page, JSON and plots."""
+    from ..evaluation.report import derived, html, markdown, plots
+    from ..evaluation.report.collect import collect
+    from ..evaluation.report.examples import Shown, examples
     from ..files import atomic_file
 
     folder = output or runs / "report"
+    shown: list[Shown] = []
+    problems: list[str] = []
+    if corpus is not None:
+        problems = derived.update(runs, corpus)
+        shown, unreadable = examples(runs, corpus)
+        problems += [sentence for sentence in unreadable if sentence not in problems]
     found = collect(runs, folder)
+    found["warnings"] += problems
+    try:
+        drawn = plots.draw(found, folder / "plots")
+    except plots.MatplotlibMissing as error:
+        drawn = []
+        found["missing"].append(f"plots: {str(error).removesuffix('.')}")
     texts = {
         "report.json": json.dumps(found, indent=2, ensure_ascii=False) + "\n",
-        "report.md": render(found),
+        "report.md": markdown.render(found, drawn),
+        "report.html": html.render(found, drawn, folder / "plots", shown),
     }
     for name, text in texts.items():
         with atomic_file(folder / name) as part:
             part.write_text(text, encoding="utf8")
         typer.echo(f"{folder / name}")
+    for plot in drawn:
+        typer.echo(f"{folder / 'plots' / plot.file}")
     for sentence in found["warnings"]:
         typer.secho(sentence, fg="yellow", err=True)
     if found["missing"]:
         typer.echo(f"missing: {len(found['missing'])}, listed in the report")
+    if shown:
+        typer.echo(f"{folder / 'report.html'} has text of the corpora in it")

@@ -252,6 +252,11 @@ def _types(matched: Matched) -> dict[str, dict[str, int]]:
     return types
 
 
+def beside(result: Path) -> Path:
+    """Where the errors of a result are: ncbi-dev.json → ncbi-dev.errors.json."""
+    return result.with_suffix(".errors.json")
+
+
 def analyse_file(path: Path, corpus: Path) -> dict[str, Any]:
     """Count the errors in a file of predictions, on raw text.
 
