@@ -20,7 +20,7 @@ from spacy_openmed.corpora import own, registry
 from spacy_openmed.corpora.folder import read_split
 from spacy_openmed.corpora.known import dataset_with
 from spacy_openmed.errors import OpenMedError
-from spacy_openmed.evaluation import chosen, ledger, predictions
+from spacy_openmed.evaluation import chosen, errors, ledger, predictions
 from spacy_openmed.evaluation.chosen import Measured
 from spacy_openmed.evaluation.ledger import Subject
 
@@ -278,10 +278,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_corpus(folder: Path) -> Path:
-    """Two splits of one sentence each, in the form of a prepared corpus."""
+    """Splits of one sentence each, in the form of a prepared corpus."""
     place = folder / "ner" / "ncbi"
     place.mkdir(parents=True)
-    for split, name in (("dev", "breast"), ("test", "ovarian")):
+    for split, name in (("train", "lung"), ("dev", "breast"), ("test", "ovarian")):
         text = f"the {name} cancer of mice"
         stop = text.index(" of")
         line = {"text": text, "entities": [[4, stop, "Disease"]]}
@@ -455,9 +455,13 @@ def test_the_chosen_adapters_are_evaluated_once(
     results = run_folder / "results"
     files = {path.name: path.read_bytes() for path in results.iterdir()}
     names = ("ncbi-dev.json", "ncbi-test.json")
-    assert set(files) == {*names, *(predictions.beside(Path(name)).name for name in names)}
+    made = (
+        beside(Path(name)).name for beside in (predictions.beside, errors.beside) for name in names
+    )
+    assert set(files) == {*names, *made}
     place = run_folder / "train" / "ncbi" / "tiny" / "adapter"
     card = (place / adapters.CARD).read_text()
+    assert "### Kinds of errors" in card
     assert "| `ncbi` | test | conll |" in card and "| `ncbi` | dev | raw |" in card
     record = run_folder / "ledger.jsonl"
     looks = record.read_bytes()

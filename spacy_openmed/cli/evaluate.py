@@ -10,7 +10,6 @@ from .looks import Looks, opened, reason_given
 
 if TYPE_CHECKING:
     from ..corpora.documents import Document
-    from ..evaluation.chosen import Outcome
 
 
 def evaluate(
@@ -126,26 +125,13 @@ def _evaluate_selection(
         typer.echo(f"{outcome.path}{how}")
         if not outcome.recorded:
             typer.secho(f"{ledger} has no look at test that gave this", fg="yellow", err=True)
-        if problem := _analyse(outcome, corpus):
-            typer.secho(f"{outcome.path}: no analysis of errors: {problem}", fg="yellow", err=True)
+        if outcome.unanalysed:
+            typer.secho(
+                f"{outcome.path}: no analysis of errors: {outcome.unanalysed}",
+                fg="yellow",
+                err=True,
+            )
         _show(outcome.result)
-
-
-def _analyse(outcome: "Outcome", corpus: Path) -> str:
-    """Write the analysis of errors beside a result, or say why it cannot be.
-
-    It is written here, and not by the report, which would change what it is made of.
-    """
-    from ..evaluation import errors
-    from ..files import write_json
-
-    if outcome.predictions is None:
-        return "the predictions are lost"
-    try:
-        write_json(errors.beside(outcome.path), errors.analyse_file(outcome.predictions, corpus))
-    except OpenMedError as error:
-        return str(error)
-    return ""
 
 
 def _refuse_test(documents: "list[Document]", file: Path) -> None:

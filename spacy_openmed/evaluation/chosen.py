@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ from .. import adapters
 from ..corpora import registry
 from ..decoding import decode
 from ..entities import Entity
+from ..errors import OpenMedError
 from ..files import write_json
 from ..packaging import cards
 from ..predictor import Predictor
-from . import evaluate, ledger, predictions, select
+from . import errors, evaluate, ledger, predictions, select
 from .calibration import of_predictions
 from .evaluate import Found
 from .ledger import TEST, Entry, Subject
@@ -34,6 +35,7 @@ class Outcome:
     predictions (Path | None): What the figures were computed from; None where it is lost, as it
         is when a command was killed right after its look at test: the ledger keeps figures only.
     recorded (bool): Whether the ledger has it; always so for dev.
+    unanalysed (str): Why there is no analysis of errors beside it, "" if there is.
     """
 
     result: Result
@@ -41,6 +43,7 @@ class Outcome:
     how: str
     predictions: Path | None
     recorded: bool = True
+    unanalysed: str = ""
 
 
 @dataclass(frozen=True)
@@ -234,10 +237,26 @@ def evaluate_chosen(
             ledger.check(ledger_path, test.subject, again)
         steps.append((dev, test))
     for dev, test in steps:
-        yield _dev(dev, corpus)
-        outcome = _test(test, corpus, ledger_path, again)
-        cards.write_card(test.chosen.folder, [dev.path, test.path])
+        yield _analysed(_dev(dev, corpus), corpus)
+        outcome = _analysed(_test(test, corpus, ledger_path, again), corpus)
+        looks = ledger_path if ledger_path.is_file() else None
+        cards.write_card(test.chosen.folder, [dev.path, test.path], looks)
         yield outcome
+
+
+def _analysed(outcome: Outcome, corpus: Path) -> Outcome:
+    """Write the analysis of errors beside a result.
+
+    Here, and not by the report, which would change what it is made of.
+    """
+    if outcome.predictions is None:
+        return replace(outcome, unanalysed="the predictions are lost")
+    try:
+        found = errors.analyse_file(outcome.predictions, corpus)
+    except OpenMedError as error:
+        return replace(outcome, unanalysed=str(error))
+    write_json(errors.beside(outcome.path), found)
+    return outcome
 
 
 def _dev(step: _Step, corpus: Path) -> Outcome:

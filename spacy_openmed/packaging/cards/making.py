@@ -1,0 +1,105 @@
+"""How an adapter was made: what the record of its training says."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...tables import markdown
+from .energy import energy_facts
+from .material import Material
+from .source import cited
+from .text import Section, listed
+
+# What became of the pre-training's LoRA.
+_INITS = {"continue": "continued", "merge": "merged into the backbone"}
+
+
+def sections(material: Material) -> Iterator[Section]:
+    """The training, and what it used."""
+    record = material.record
+    facts = {
+        "Trained parameters": f"{record['trainable_parameters']:,}",
+        "Pre-training adapter": _pretraining(record),
+        "Epochs": "; ".join(
+            f"{len(run['epochs'])}, the best on dev kept ({max(_f1s(run)):.2f})"
+            for run in runs(record)
+        ),
+        "Average": _average(record),
+        "Scores": _scores(material.adapter.info.temperature, record.get("calibration")),
+        **({"Precision": record["precision"]} if "precision" in record else {}),
+        "Duration": f"{record['seconds'] / 60:.0f} minutes",
+        "Made with": f"spacy-openmed {record['spacy_openmed']}",
+    }
+    each = "; ".join(", ".join(f"{f1:.2f}" for f1 in _f1s(run)) for run in runs(record))
+    yield Section(
+        "Training",
+        [
+            markdown(["", ""], list(facts.items())),
+            f"F1 on dev, raw, after each epoch: {each}.",
+            cited([material.training]),
+        ],
+    )
+    yield _energy(material)
+
+
+def runs(record: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    """The records of the runs that an adapter is the mean of, or its own."""
+    found: Sequence[dict[str, Any]] = record.get("averaged", [record])
+    return found
+
+
+def _f1s(run: dict[str, Any]) -> list[float]:
+    return [epoch["dev_f1"] for epoch in run["epochs"]]
+
+
+def _pretraining(record: dict[str, Any]) -> str:
+    if not record["init_adapter"]:
+        return "none"
+    init = record["settings"].get("init", "continue")
+    return f"sha256 `{record['init_adapter']}`, {_INITS[init]}"
+
+
+def _average(record: dict[str, Any]) -> str:
+    if "averaged" not in record:
+        return "no, one run"
+    own = runs(record)
+    return (
+        f"of {len(own)} runs with seeds {', '.join(str(run['seed']) for run in own)}; "
+        f"{record['outside_bias']} added to the logit of O, chosen on dev"
+    )
+
+
+def _scores(temperature: float, fitted: dict[str, Any] | None) -> str:
+    """How an entity's score was made a probability of being right."""
+    if fitted is None or fitted["temperature"] != temperature:
+        return f"temperature {temperature:g}, not fitted"
+    before, after = (100 * fitted["ece"][when] for when in ("before", "after"))
+    return (
+        f"temperature {temperature:g}, fitted on {fitted['entities']:,} entities of dev; expected "
+        f"calibration error there {before:.1f} % before, {after:.1f} % after"
+    )
+
+
+def _energy(material: Material) -> Section:
+    """Of this run and, where it is known, of the pre-training."""
+    own = energy_facts(material.record)
+    before = material.pretraining
+    earlier = energy_facts(before.content) if before else {}
+    rows = [
+        *([name, text] for name, text in own.items()),
+        *([f"Pre-training: {name[0].lower()}{name[1:]}", text] for name, text in earlier.items()),
+    ]
+    used = [material.training, *([before] if before and earlier else [])]
+    lacking = [] if own else ["the training"]
+    if material.record["init_adapter"] and not earlier:
+        lacking.append("the pre-training")
+    return Section(
+        "Energy and carbon",
+        [
+            markdown(["", ""], rows) if rows else "",
+            cited(used) if rows else "",
+            f"Not recorded for {listed(lacking)}." if lacking else "",
+            "A search of settings that went before the training is not in these figures."
+            if own
+            else "",
+        ],
+    )
