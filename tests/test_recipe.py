@@ -165,6 +165,25 @@ def train(runs: Runs, backbone: Path, corpus: Path) -> list[str]:
     return said
 
 
+def test_what_was_noted_is_not_calibrated_later(
+    runs: Runs, tiny_backbone: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been chosen, and looked at, under its hash."""
+    asked: list[Path] = []
+    monkeypatch.setattr(recipe, "calibrate_new", lambda folder, *_: asked.append(folder))
+    train(runs, tiny_backbone, corpus)
+    assert asked == [runs.train("ncbi", str(tiny_backbone)) / "adapter"]
+    noted = runs.made("train").read_text(encoding="utf8")
+    asked.clear()
+    train(runs, tiny_backbone, corpus)
+    assert not asked
+    # Killed before it was noted.
+    runs.made("train").unlink()
+    train(runs, tiny_backbone, corpus)
+    assert asked == [runs.train("ncbi", str(tiny_backbone)) / "adapter"]
+    assert runs.made("train").read_text(encoding="utf8") == noted
+
+
 def test_a_final_run_is_made_once_and_again_when_the_search_finds_better(
     runs: Runs, tiny_backbone: Path, corpus: Path
 ) -> None:

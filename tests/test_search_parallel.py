@@ -84,6 +84,24 @@ def test_several_processes_and_several_trials_at_once_are_refused(
         search(plan_in(tmp_path, tiny_backbone), 2, workers=2)
 
 
+def fakes(tuner: type, out_of_memory: type[Exception] = MemoryError) -> tuple[Any, Any]:
+    """What stands for ``ray`` and ``ray.tune``, with a Tuner of the test's."""
+    tune = SimpleNamespace(
+        Tuner=tuner,
+        with_resources=lambda *args: None,
+        with_parameters=lambda *args, **kwargs: None,
+        TuneConfig=lambda **kwargs: kwargs,
+        RunConfig=lambda **kwargs: None,
+    )
+    ray = SimpleNamespace(
+        init=lambda **kwargs: None,
+        shutdown=lambda: None,
+        cluster_resources=lambda: {},
+        exceptions=SimpleNamespace(OutOfMemoryError=out_of_memory),
+    )
+    return ray, tune
+
+
 def test_a_search_that_ray_ends_early_has_not_finished(
     monkeypatch: pytest.MonkeyPatch, tiny_backbone: Path, tmp_path: Path
 ) -> None:
@@ -94,17 +112,7 @@ def test_a_search_that_ray_ends_early_has_not_finished(
 
         def fit(self) -> None: ...
 
-    tune = SimpleNamespace(
-        Tuner=Tuner,
-        with_resources=lambda *args: None,
-        with_parameters=lambda *args, **kwargs: None,
-        TuneConfig=lambda **kwargs: None,
-        RunConfig=lambda **kwargs: None,
-    )
-    ray = SimpleNamespace(
-        init=lambda **kwargs: None, shutdown=lambda: None, cluster_resources=lambda: {}
-    )
-    monkeypatch.setattr(cluster, "_imported", lambda: (ray, tune))
+    monkeypatch.setattr(cluster, "_imported", lambda: fakes(Tuner))
     with pytest.raises(OpenMedError, match="stopped after 0 of 2 trials"):
         search(plan_in(tmp_path, tiny_backbone), 2, workers=2)
     assert not (tmp_path / "best.toml").exists()
@@ -135,24 +143,28 @@ def test_a_search_goes_on_where_ray_ran_out_of_memory(
                 scheduler.on_trial_result(None, trial, {"outcome": json.dumps(outcome.to_dict())})
                 searcher.on_trial_complete(name)
 
-    tune = SimpleNamespace(
-        Tuner=Tuner,
-        with_resources=lambda *args: None,
-        with_parameters=lambda *args, **kwargs: None,
-        TuneConfig=lambda **kwargs: kwargs,
-        RunConfig=lambda **kwargs: None,
-    )
-    ray = SimpleNamespace(
-        init=lambda **kwargs: None,
-        shutdown=lambda: None,
-        cluster_resources=lambda: {},
-        exceptions=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-    )
-    monkeypatch.setattr(cluster, "_imported", lambda: (ray, tune))
+    monkeypatch.setattr(cluster, "_imported", lambda: fakes(Tuner, OutOfMemoryError))
     result = search(plan_in(tmp_path, tiny_backbone), 2, workers=2)
     assert len(runs) == 3 and len(result["finished"]) == 2
     assert len(result["failed"]) == 4
     assert all("memory ran out" in row["reason"] for row in result["failed"])
+
+
+def test_memory_that_is_short_from_the_start_ends_a_search(
+    monkeypatch: pytest.MonkeyPatch, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    class OutOfMemoryError(Exception):
+        """Ray's own."""
+
+    class Tuner:
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+        def fit(self) -> None:
+            raise RuntimeError("unexpected") from OutOfMemoryError("7.9GB used")
+
+    monkeypatch.setattr(cluster, "_imported", lambda: fakes(Tuner, OutOfMemoryError))
+    with pytest.raises(OpenMedError, match="No trial can be started: memory ran out"):
+        search(plan_in(tmp_path, tiny_backbone), 2, workers=2)
 
 
 @pytest.mark.parametrize("everywhere", [True, False])

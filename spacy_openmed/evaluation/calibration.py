@@ -74,9 +74,12 @@ def fit_temperature(judged: Callable[[float], Judged]) -> float:
     judged (Callable[[float], Judged]): The entities of dev, scored at a temperature.
     RETURNS (float): Within ``BOUNDS``; at one of them if the loss falls towards it, as where
         every entity is right (lower bound) or wrong (upper bound).
-    RAISES (OpenMedError): No entity was found.
+    RAISES (OpenMedError): No entity was found, or SciPy is not installed.
     """
-    from scipy.optimize import minimize_scalar
+    try:
+        from scipy.optimize import minimize_scalar
+    except ImportError as error:
+        raise OpenMedError("A temperature is fitted with SciPy: pip install scipy.") from error
 
     def loss(log_temperature: float) -> float:
         one = judged(float(np.exp(log_temperature)))

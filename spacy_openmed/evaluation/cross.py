@@ -210,6 +210,8 @@ def _without(
     own_conll, found_conll = None, None
     if at.conll is not None and conll is not None:
         own_conll, found_conll = _unshared(known, at.conll, conll)
+        if not own_conll:  # the two files need not cut texts alike
+            own_conll, found_conll = None, None
     scores = figures(replace(at, raw=own_raw, conll=own_conll), found_raw, found_conll)
     return {key: scores[key] for key in ("raw", "conll") if key in scores}
 

@@ -254,7 +254,8 @@ def _types(matched: Matched) -> dict[str, dict[str, int]]:
 
 def beside(result: Path) -> Path:
     """Where the errors of a result are: ncbi-dev.json → ncbi-dev.errors.json."""
-    return result.with_suffix(".errors.json")
+    # Not with_suffix: "a.v1" and "a.v2" are two results.
+    return result.with_name(result.name.removesuffix(".json") + ".errors.json")
 
 
 def analyse_file(path: Path, corpus: Path) -> dict[str, Any]:

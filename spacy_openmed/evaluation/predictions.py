@@ -99,7 +99,8 @@ def write(predictions: Predictions, path: Path) -> None:
 
 def beside(result: Path) -> Path:
     """Where the predictions of a result file are: ncbi-dev.json → ncbi-dev.predictions.jsonl."""
-    return result.with_suffix(".predictions.jsonl")
+    # Not with_suffix: "a.v1" and "a.v2" are two results.
+    return result.with_name(result.name.removesuffix(".json") + ".predictions.jsonl")
 
 
 def of(result: Mapping[str, Any], path: Path) -> Path | None:

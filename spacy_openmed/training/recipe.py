@@ -173,7 +173,6 @@ def train_all(
 
     RAISES (OpenMedError): A search has not finished.
     """
-    made = {}
     for dataset, backbone in pairs:
         best = runs.search(dataset, backbone) / BEST
         if not best.is_file():
@@ -192,11 +191,22 @@ def train_all(
             with _way_out(folder):
                 record = finetune(train, dev, backbone, folder, chosen, dataset, init, resume=True)
             say(f"{dataset} x {backbone}: dev F1 {record['dev']['f1']:.2f}")
-        # Before anybody takes the adapter's hash.
-        if is_main() and not _read(folder / ADAPTER / TRAINING).get("calibration"):
-            calibrate_new(folder / ADAPTER, dev, say)
-        made[f"{dataset}/{backbone}"] = adapters.content_hash(adapters.read(folder / ADAPTER))
-    _note(runs, "train", made)
+    # After all of the training: no process may wait for one that measures.
+    if is_main():
+        before = _read(runs.made("train"))
+        made = {}
+        for dataset, backbone in pairs:
+            pair, folder = f"{dataset}/{backbone}", runs.train(dataset, backbone) / ADAPTER
+            made[pair] = _hash(folder)
+            # What was noted before has been chosen and looked at under its hash.
+            if before.get(pair) != made[pair] and not _read(folder / TRAINING).get("calibration"):
+                calibrate_new(folder, read_split(corpora, dataset, "dev"), say)
+                made[pair] = _hash(folder)
+        runs.note("train", made)
+
+
+def _hash(adapter: Path) -> str:
+    return adapters.content_hash(adapters.read(adapter))
 
 
 def _facts(

@@ -107,10 +107,11 @@ class Material:
 
     @property
     def files(self) -> list[Source]:
-        """All that figures were taken from, but what the package has itself."""
-        ledger = [self.looks.source] if self.looks else []
-        measured = [*self.results, *self.errors, *self.robustness, *self.cross]
-        return [self.training, *measured, *ledger]
+        """All that figures were taken from, but what the package has itself.
+
+        Not the ledger, which grows: of that, each line has a hash.
+        """
+        return [self.training, *self.results, *self.errors, *self.robustness, *self.cross]
 
 
 def gather(folder: Path, results: Sequence[Path], ledger: Path | None, base: str) -> Material:

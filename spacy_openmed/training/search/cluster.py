@@ -53,7 +53,7 @@ def search_on_ray(
             # Ray ends a process before memory runs out, and Tune does not know of that end.
             if not isinstance(error.__cause__, ray.exceptions.OutOfMemoryError):
                 raise
-            driver.lose_running("memory ran out, and Ray ended it or one beside it")
+            driver.lose_running("memory ran out, and Ray ended a process")
         finally:
             ray.shutdown()
     if driver.error is not None:
@@ -196,7 +196,13 @@ class _Driver:
         self.ended()
 
     def lose_running(self, reason: str) -> None:
-        """Mark what was running as failed, where it ended with Ray."""
+        """Mark what was running as failed, where it ended with Ray.
+
+        RAISES (OpenMedError): Nothing was, so that the same would happen again.
+        """
+        if not self.running:
+            raise OpenMedError(f"No trial can be started: {reason}.")
+        self.pruned.clear()
         for name in list(self.running):
             self.last[name] = {"died": reason}
             self.end(name)
