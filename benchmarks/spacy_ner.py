@@ -9,6 +9,7 @@ on the corpus's tokens, of whole documents.
 """
 
 import argparse
+import hashlib
 import importlib.metadata
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,6 @@ from spacy.tokens import Doc, DocBin
 
 from spacy_openmed.backbones import file_sha256
 from spacy_openmed.corpora.documents import Document
-from spacy_openmed.corpora.folder import default_folder
 from spacy_openmed.entities import Entity
 from spacy_openmed.evaluation import evaluate, ledger, predictions
 from spacy_openmed.evaluation.evaluate import Found, Split
@@ -76,6 +76,12 @@ def train_on(train_split: Split, dev: Split, folder: Path, seed: int) -> float:
     return time.monotonic() - begun
 
 
+def hash_of(pipeline: Path) -> str:
+    """Of the weights of all its components."""
+    files = sorted(pipeline.glob("*/model"))
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+
+
 def found(document: Document, doc: Doc, places: Sequence[tuple[int, int]]) -> Found:
     """Entities on the document's characters."""
     return Found(
@@ -115,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("corpora", type=Path, default=default_folder())
+    parser.add_argument("corpora", type=Path)
     parser.add_argument("datasets", nargs="+")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--ledger", type=Path, required=True)
@@ -133,14 +139,13 @@ def main() -> None:
         }
         seconds = train_on(splits["train"], splits["dev"], folder, arguments.seed)
         nlp = spacy.load(folder / "model-best")
-        sha256 = file_sha256(folder / "model-best" / "ner" / "model")
+        sha256 = hash_of(folder / "model-best")
         system = {
             "name": SYSTEM,
             "version": importlib.metadata.version("spacy"),
             "settings": "spacy init config --pipeline ner --optimize efficiency",
             "seed": arguments.seed,
             "seconds": round(seconds, 1),
-            "steps": nlp.meta["performance"].get("steps"),
         }
         for name in ("dev", TEST):
             split = splits.get(name) or evaluate.load(dataset, name, arguments.corpora)

@@ -25,7 +25,8 @@ def package(
     bundle_backbone: bool = typer.Option(False, help="Put the backbone's weights inside"),
 ) -> None:
     """Build an installable spaCy pipeline, en_openmed_DATASET, as a wheel."""
-    from ..packaging.package import build_package, build_package_of_all
+    from .. import adapters
+    from ..packaging.package import build_package, build_package_of_all, check_one_backbone
 
     if selection is None and not every:
         if output is None:
@@ -42,12 +43,13 @@ def package(
     # Alone, the first argument is the folder.
     place = Path(dataset)
     folders = _folders(selection)
+    found = {name: adapters.read(folder) for name, folder in folders.items()}
+    if every:
+        # Before wheels are built, which takes minutes.
+        check_one_backbone(found)
     for name, folder in folders.items():
         typer.echo(f"{build_package(name, place, folder, bundle_backbone)}")
     if every:
-        from .. import adapters
-
-        found = {name: adapters.read(folder) for name, folder in folders.items()}
         typer.echo(f"{build_package_of_all(found, place, bundle_backbone)}")
 
 

@@ -121,17 +121,26 @@ def build_pipeline_of_all(found: Mapping[str, Adapter], bundle_backbone: bool = 
 
     RAISES (OpenMedError): No adapter, or several backbones.
     """
-    kinds = sorted({adapter.info.backbone.id for adapter in found.values()})
-    if len(kinds) != 1:
-        raise OpenMedError(
-            f"A pipeline of all adapters runs on one backbone, and there "
-            f"are adapters on {', '.join(kinds) or 'none'}. Choose adapters of one."
-        )
+    check_one_backbone(found)
     config = {"dataset": list(found), "annotate": "both", "bundle_backbone": bundle_backbone}
     nlp = _pipeline(config, list(found.values()))
-    about = f"Biomedical named entities: {len(found)} LoRA adapters on the backbone '{kinds[0]}'."
+    backbone = next(iter(found.values())).info.backbone.id
+    about = f"Biomedical named entities: {len(found)} LoRA adapters on the backbone '{backbone}'."
     nlp.meta.update(_meta(adapters.package_name(_ALL), about, found, bundle_backbone))
     return nlp
+
+
+def check_one_backbone(found: Mapping[str, Adapter]) -> None:
+    """Refuse adapters that cannot be in one pipeline.
+
+    RAISES (OpenMedError): No adapter, or several backbones.
+    """
+    kinds = {adapter.info.backbone.sha256: adapter.info.backbone.id for adapter in found.values()}
+    if len(kinds) != 1:
+        raise OpenMedError(
+            f"A pipeline of all adapters runs on one backbone, and there are adapters on "
+            f"{', '.join(sorted(kinds.values())) or 'none'}. Choose adapters of one."
+        )
 
 
 def _pipeline(config: dict[str, Any], found: list[Adapter]) -> Language:
