@@ -173,28 +173,58 @@ def decode(
 ) -> list[list[Entity]]:
     """Find the entities of some texts.
 
-    The score of an entity is the probability, under the model's label distributions on
-    units taken as independent, of exactly this span with this label: P(B-X) of its first
-    unit, times P(I-X) of each further one, times 1 - P(I-X) of the unit after it.
-
     texts (Sequence[str]): The texts.
     encodings (Sequence[Encoding]): Their wordpieces.
     logits (Sequence[float32[n, 2t + 1]]): One row a wordpiece.
     types (Sequence[str]): The t entity types, in the order of the head's labels.
     edges (str): "word" or "wordpiece": where entities may begin and end.
-    temperature (float): Logits are divided by it for the scores (calibration, Guo et al. 2017).
-        What is found does not depend on it: it scales all sequences' log-probabilities alike.
-    threshold (float | Mapping[str, float]): Entities with a lower score are dropped; a
-        mapping gives one per label, and labels not in it have none.
+    temperature, threshold: See ``Decoded.entities``.
     RETURNS (list[list[Entity]]): In text order, disjoint.
     """
-    text_units = [units(t, e, edges) for t, e in zip(texts, encodings, strict=True)]
-    log_probs = [unit_log_probs(rows, u) for rows, u in zip(logits, text_units, strict=True)]
-    found = []
-    for u, rows, path in zip(text_units, log_probs, best_paths(log_probs), strict=True):
-        entities = _entities(u, _scaled(rows, temperature), path, types)
-        found.append([e for e in entities if e.score >= _limit(threshold, e.label)])
-    return found
+    return Decoded(texts, encodings, logits, types, edges).entities(temperature, threshold)
+
+
+class Decoded:
+    """What was found in some texts; how sure that is depends on a temperature.
+
+    The parameters are those of ``decode``.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        encodings: Sequence[Encoding],
+        logits: Sequence[Floats],
+        types: Sequence[str],
+        edges: str = "word",
+    ) -> None:
+        self._units = [units(t, e, edges) for t, e in zip(texts, encodings, strict=True)]
+        self._log_probs = [
+            unit_log_probs(rows, u) for rows, u in zip(logits, self._units, strict=True)
+        ]
+        # A temperature scales all sequences' log-probabilities alike: the best stays the best.
+        self._paths = best_paths(self._log_probs)
+        self._types = types
+
+    def entities(
+        self, temperature: float = 1.0, threshold: float | Mapping[str, float] = 0.0
+    ) -> list[list[Entity]]:
+        """The entities with their scores.
+
+        The score of an entity is the probability, under the model's label distributions on
+        units taken as independent, of exactly this span with this label: P(B-X) of its first
+        unit, times P(I-X) of each further one, times 1 - P(I-X) of the unit after it.
+
+        temperature (float): Logits are divided by it (calibration, Guo et al. 2017).
+        threshold (float | Mapping[str, float]): Entities with a lower score are dropped; a
+            mapping gives one per label, and labels not in it have none.
+        RETURNS (list[list[Entity]]): One list a text, in text order, disjoint.
+        """
+        found = []
+        for u, rows, path in zip(self._units, self._log_probs, self._paths, strict=True):
+            entities = _entities(u, _scaled(rows, temperature), path, self._types)
+            found.append([e for e in entities if e.score >= _limit(threshold, e.label)])
+        return found
 
 
 def _scaled(log_probs: Floats, temperature: float) -> Floats:

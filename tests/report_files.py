@@ -113,10 +113,13 @@ def baseline(dataset: str, split: str, right: float) -> dict[str, Any]:
     return found
 
 
-def robustness(dataset: str, split: str, adapter: str = ADAPTER) -> dict[str, Any]:
+def robustness(of: dict[str, Any]) -> dict[str, Any]:
+    """What 'robustness' writes of the adapter and data of a result."""
+    dataset, split = of["dataset"], of["split"]
     forms = {"ALL CAPS": ("Every letter a capital.", 0.6), "typos": ("Letters swapped.", 0.75)}
     return {
-        **{"dataset": dataset, "split": split, "data": {}, "adapter": adapter, "seed": 0},
+        **{key: of[key] for key in ("dataset", "split", "data", "adapter", "edges")},
+        "seed": 0,
         "clean": measured(dataset, split, 0.85),
         "disturbed": {
             name: {"about": about, **measured(dataset, split, right)}
@@ -137,13 +140,18 @@ def ablation(corpora: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def further(runs: Path, dataset: str, adapter: str = ADAPTER) -> None:
-    """All that may be measured beside dev and test of a dataset."""
-    place = runs / "results"
+def further(runs: Path, test: dict[str, Any]) -> None:
+    """All that may be measured beside dev and test of a dataset.
+
+    test (dict): Its result on test.
+    """
+    place, dataset = runs / "results", test["dataset"]
+    seeded = result(dataset, "test", 0.83, adapter="5e" * 32, data=test["data"])
+    crossed = result("s800", "dev", 0.5, adapter=test["adapter"])
     put(runs / "baselines" / SPACY_NER / f"{dataset}-test.json", baseline(dataset, "test", 0.75))
-    put(place / "robustness" / f"{dataset}-test.json", robustness(dataset, "test", adapter))
-    put(place / "seeds" / f"{dataset}-{SEED}-test.json", result(dataset, "test", 0.83))
-    put(place / "cross" / f"{dataset}-on-s800-dev.json", result("s800", "dev", 0.5))
+    put(place / "robustness" / f"{dataset}-test.json", robustness(test))
+    put(place / "seeds" / f"{dataset}-{SEED}-test.json", seeded)
+    put(place / "cross" / f"{dataset}-on-s800-dev.json", crossed)
 
 
 def suite(runs: Path, datasets: Sequence[str] | None = None) -> Path:
@@ -156,6 +164,6 @@ def suite(runs: Path, datasets: Sequence[str] | None = None) -> Path:
             put(runs / "results" / f"{name}-{split}.json", found)
             put(runs / "results" / f"{name}-{split}.errors.json", errors(name, split))
         look(runs, found)
-        further(runs, name)
+        further(runs, found)
     put(runs / "ablation.json", ablation(["ncbi", "bc2gm"]))
     return runs

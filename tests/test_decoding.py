@@ -236,7 +236,8 @@ def test_labels_decode_to_the_entities_they_were_made_from(
     ]
     found = decode(texts, encodings, logits, TYPES, edges)
     assert [[e[:3] for e in one] for one in found] == [[e[:3] for e in one] for _, one in documents]
-    assert all(e.score > 0.999 for one in found for e in one)
+    # Of a long word only the first wordpiece tells "B" from "I": the mean makes little of it.
+    assert all(e.score > 0.5 for one in found for e in one)
 
 
 @pytest.mark.parametrize("gap", ["", " ", "\n", "\r\n\r\n"])

@@ -25,7 +25,7 @@ from spacy_openmed.evaluation.evaluate import Found, Split
 from spacy_openmed.evaluation.predictions import Predictions
 from spacy_openmed.evaluation.report import comparisons, plots, published
 from spacy_openmed.evaluation.report.collect import collect
-from spacy_openmed.evaluation.report.html import render
+from spacy_openmed.evaluation.report.html import WITH_TEXT, render
 from spacy_openmed.labelling import outermost
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample"
@@ -262,9 +262,10 @@ def test_examples_of_errors_are_in_the_page_alone(tmp_path: Path) -> None:
     assert "Examples of errors" not in before
     assert not (tmp_path / "results" / "sample-dev.errors.json").exists()
     run = run_report(tmp_path, "--corpus", SAMPLE)
-    assert run.exit_code == 0 and "has text of the corpora in it" in run.output
     folder = tmp_path / "report"
-    text = (folder / "report.html").read_text(encoding="utf8")
+    assert run.exit_code == 0
+    assert f"{folder / WITH_TEXT} has text of the corpora in it" in run.output
+    text = (folder / WITH_TEXT).read_text(encoding="utf8")
     elements = Page(text)
     assert len(elements.all("details")) == 1
     assert len(elements.all("article")) >= 3 and len(elements.all("mark")) > 6
@@ -274,7 +275,7 @@ def test_examples_of_errors_are_in_the_page_alone(tmp_path: Path) -> None:
     passages = [re.split(r"<[^>]+>", one)[1].strip() for one in shown]
     words = max((one for one in passages if "&" not in one), key=len)
     assert len(words) > 20
-    for other in ("report.md", "report.json"):
+    for other in ("report.md", "report.json", "report.html"):
         assert words not in (folder / other).read_text(encoding="utf8")
     errors = tmp_path / "results" / "sample-dev.errors.json"
     assert words not in errors.read_text(encoding="utf8")
@@ -297,11 +298,26 @@ def test_errors_are_counted_again_for_other_predictions(tmp_path: Path) -> None:
 def test_test_is_read_only_for_a_look_that_was_recorded(tmp_path: Path) -> None:
     result = evaluate_sample(tmp_path, "test", wrong)
     path = tmp_path / "results" / "sample-test.errors.json"
-    assert "Examples of errors" not in made(tmp_path, "--corpus", SAMPLE)
-    assert not path.exists()
+    page = tmp_path / "report" / WITH_TEXT
+    made(tmp_path, "--corpus", SAMPLE)
+    assert not path.exists() and not page.exists()
     look(tmp_path, result)
-    assert "Examples of errors" in made(tmp_path, "--corpus", SAMPLE)
-    assert path.is_file()
+    made(tmp_path, "--corpus", SAMPLE)
+    assert path.is_file() and "Examples of errors" in page.read_text(encoding="utf8")
+
+
+def test_a_page_with_text_of_an_earlier_report_does_not_stay(tmp_path: Path) -> None:
+    evaluate_sample(tmp_path, "dev", wrong)
+    made(tmp_path, "--corpus", SAMPLE)
+    page = tmp_path / "report" / WITH_TEXT
+    assert page.is_file()
+    made(tmp_path)
+    assert not page.exists()
+
+
+def test_git_ignores_the_page_with_text() -> None:
+    lines = (Path(__file__).parents[1] / ".gitignore").read_text(encoding="utf8").splitlines()
+    assert WITH_TEXT in lines
 
 
 def test_a_corpus_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -346,7 +362,8 @@ def with_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with everything that a page may have, its details open."""
     runs = suite(tmp_path_factory.mktemp("with-examples"))
     evaluate_sample(runs, "dev", wrong)
-    text = made(runs, "--corpus", SAMPLE)
+    made(runs, "--corpus", SAMPLE)
+    text = (runs / "report" / WITH_TEXT).read_text(encoding="utf8")
     page = runs / "report" / "open.html"
     page.write_text(text.replace("<details>", "<details open>"), encoding="utf8")
     return page

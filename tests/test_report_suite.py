@@ -111,13 +111,14 @@ def test_no_counts_of_documents_and_no_text_are_copied(report: dict[str, Any]) -
 
 def test_seeds(tmp_path: Path) -> None:
     chosen = result("ncbi", "dev", 0.8)
-    others = [result("ncbi", "dev", right) for right in (0.7, 0.9)]
+    others = [result("ncbi", "dev", right, adapter=f"seed {right}") for right in (0.7, 0.9)]
     for seed, one in enumerate(others):
         put(tmp_path / "seeds" / f"ncbi-{seed}-dev.json", one)
     put(tmp_path / "seeds" / "s800-1-dev.json", result("s800", "dev", 0.8))
     put(tmp_path / "ncbi-dev.json", chosen)
     found = {(one.dataset, one.split): one for one in results(tmp_path)}
-    (row,) = further.seeds(tmp_path / "seeds", found)
+    (row,), left_out = further.seeds(tmp_path / "seeds", found)
+    assert row["chosen"] and left_out == []
     values = [one["raw"]["f1"] for one in (chosen, *others)]
     mean = sum(values) / 3
     assert row["raw_f1"] == values and row["mean"] == pytest.approx(mean)
@@ -130,7 +131,8 @@ def test_another_corpus_is_compared_on_the_labels_that_both_have(tmp_path: Path)
     put(tmp_path / "jnlpba-dev.json", own)
     put(tmp_path / "cross" / "bc2gm-on-jnlpba-dev.json", other)
     found = {(one.dataset, one.split): one for one in results(tmp_path)}
-    (row,) = further.cross(tmp_path / "cross", found)
+    (row,), left_out = further.cross(tmp_path / "cross", found)
+    assert left_out == []
     assert (row["trained_on"], row["dataset"], row["split"]) == ("bc2gm", "jnlpba", "dev")
     protein = own["raw"]["per_label"]["PROTEIN"]["f1"]
     assert row["own_f1"] == pytest.approx(protein) != own["raw"]["f1"]

@@ -1,14 +1,12 @@
 """``spacy openmed calibrate``"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from ..errors import OpenMedError
-
-if TYPE_CHECKING:
-    from ..corpora.documents import Document
+from . import inputs
 
 
 def calibrate(
@@ -31,35 +29,21 @@ def calibrate(
     What it finds stays the same. It is another adapter by its hash, so calibrate before 'select'
     and 'evaluate'.
     """
-    from ..corpora.folder import read_split
     from ..evaluation import calibration
     from ..files import write_json
 
     if bool(dataset) == (dev is not None):
         raise OpenMedError("Give either --dataset for a prepared corpus, or --dev.")
     documents = (
-        read_split(corpus, dataset, calibration.DEV)
+        inputs.prepared_split(corpus, dataset, calibration.DEV)
         if dev is None
-        else _own(dev, format_name, keep_going)
+        else inputs.own_documents(dev, format_name, keep_going)
     )
     result = calibration.calibrate(adapter, documents)
     _show(result["calibration"], calibration.BOUNDS)
     _warn_of_card(adapter, result["adapter"])
     if json_path is not None:
         write_json(json_path, result)
-
-
-def _own(path: Path, format_name: str | None, keep_going: bool) -> "list[Document]":
-    from ..corpora import own
-    from ..corpora.problems import Skipped, stop
-
-    skipped = Skipped()
-    documents = own.load(path, format_name, skipped if keep_going else stop)
-    for message in skipped.messages:
-        typer.secho(message, fg="yellow", err=True)
-    if keep_going:
-        typer.echo(f"left out: {skipped.count}")
-    return documents
 
 
 def _show(found: dict[str, Any], bounds: tuple[float, float]) -> None:

@@ -95,6 +95,16 @@ def formats() -> None:
 
 
 @corpora.command()
+def fingerprints(
+    folders: list[Path] = typer.Argument(..., help="Folders with prepared corpora"),
+) -> None:
+    """Print hashes of the texts of all tests, as corpora/fingerprints.json has them."""
+    from ..corpora.known import of_folders, to_json
+
+    typer.echo(to_json(of_folders(folders)), nl=False)
+
+
+@corpora.command()
 def verify(
     folder: Path | None = typer.Argument(
         None, help="Folder with the corpora [OPENMED_CORPORA or assets/corpora]"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import OpenMedError
+from . import inputs
 from .looks import Looks, opened, reason_given
 
 if TYPE_CHECKING:
@@ -96,20 +97,12 @@ def _evaluate_file(
 ) -> dict[str, Any]:
     from functools import partial
 
-    from ..corpora import own
-    from ..corpora.problems import Skipped, stop
     from ..evaluation.chosen import describe
     from ..evaluation.evaluate import evaluate_own
     from ..predictor import Predictor
 
+    documents = inputs.own_documents(file, format_name, keep_going)
     predictor = Predictor.load(folder)
-    skipped = Skipped()
-    documents = own.load(file, format_name, skipped if keep_going else stop)
-    _refuse_test(documents, file)
-    for message in skipped.messages:
-        typer.secho(message, fg="yellow", err=True)
-    if keep_going:
-        typer.echo(f"left out: {skipped.count}")
     _check_labels(documents, predictor.adapter.info.types, file)
     result = evaluate_own(partial(predictor, edges=edges), documents, file)
     return {**result, **describe(predictor, edges)}
@@ -132,19 +125,6 @@ def _evaluate_selection(
                 err=True,
             )
         _show(outcome.result)
-
-
-def _refuse_test(documents: "list[Document]", file: Path) -> None:
-    """A look at test by way of its file would be in no ledger."""
-    from ..corpora.known import dataset_with
-    from ..evaluation.ledger import TEST
-
-    dataset = dataset_with(documents, TEST)
-    if dataset is not None:
-        raise OpenMedError(
-            f"{file} is test of '{dataset}', and every look at it is recorded: use --dataset "
-            f"{dataset} --split test instead of --file."
-        )
 
 
 def _check_labels(documents: "list[Document]", types: tuple[str, ...], file: Path) -> None:

@@ -45,6 +45,55 @@ def check_train_and_dev(dataset: str, train_file: Path | None, dev_file: Path | 
         raise OpenMedError("Give --dataset for a prepared corpus, or --train and --dev.")
 
 
+def own_documents(path: Path, format_name: str | None, keep_going: bool) -> "list[Document]":
+    """The user's own file or folder, with what was left out said on the screen.
+
+    Every command reads what is not a prepared corpus by this, so that none takes test.
+
+    path (Path): Of any format.
+    format_name (str | None): The format, if the file's name does not tell.
+    keep_going (bool): Leave out documents that cannot be read.
+    RAISES (OpenMedError): Names file, line and reason; or it is test of a known corpus.
+    """
+    from ..corpora import own
+    from ..corpora.problems import Skipped, stop
+
+    skipped = Skipped()
+    documents = own.load(path, format_name, skipped if keep_going else stop)
+    _refuse_test(documents, str(path))
+    for message in skipped.messages:
+        say(message, warning=True)
+    if keep_going:
+        say(f"{path}: left out: {skipped.count}")
+    return documents
+
+
+def prepared_split(corpus: Path | None, dataset: str, split: str) -> "list[Document]":
+    """The train or dev split of a prepared corpus.
+
+    corpus (Path | None): See ``corpora.folder.read_split``.
+    RAISES (OpenMedError): What is wrong with it; or it is test under another name.
+    """
+    from ..corpora.folder import read_split
+
+    documents = read_split(corpus, dataset, split)
+    _refuse_test(documents, f"{split} of '{dataset}'")
+    return documents
+
+
+def _refuse_test(documents: "list[Document]", what: str) -> None:
+    """A look at test by way of its file is in no ledger, and training on test spoils all looks."""
+    from ..corpora.known import shared_with_test
+
+    shared = shared_with_test(documents)
+    if shared is not None:
+        raise OpenMedError(
+            f"{what} has the text of {shared}. Nothing is trained, chosen or fitted with test, and "
+            f"every look at it is recorded: to measure on it use --dataset {shared.datasets[0]} "
+            f"--split test of 'evaluate', for anything else leave those texts out."
+        )
+
+
 def train_and_dev(
     dataset: str,
     corpus: Path | None,
@@ -55,13 +104,12 @@ def train_and_dev(
 ) -> "tuple[list[Document], list[Document]]":
     """The train and dev splits of a prepared corpus, or the user's own files.
 
-    RAISES (OpenMedError): Only one of the files, no dataset, or what is wrong with the data.
+    RAISES (OpenMedError): Only one of the files, no dataset, what is wrong with the data, or one
+        of the two is test of a known corpus.
     """
-    from ..corpora.folder import read_split
-
     check_train_and_dev(dataset, train_file, dev_file)
     if train_file is None or dev_file is None:
-        return read_split(corpus, dataset, "train"), read_split(corpus, dataset, "dev")
+        return prepared_split(corpus, dataset, "train"), prepared_split(corpus, dataset, "dev")
     return _own(dataset, train_file, dev_file, format_name, keep_going)
 
 
@@ -69,20 +117,13 @@ def _own(
     dataset: str, train_file: Path, dev_file: Path, format_name: str | None, keep_going: bool
 ) -> "tuple[list[Document], list[Document]]":
     from ..corpora import own, registry
-    from ..corpora.problems import Skipped, stop
 
     if dataset in registry.with_demos():
         raise OpenMedError(f"'{dataset}' is a known dataset: give your own another name.")
-    skipped = Skipped()
-    on_error = skipped if keep_going else stop
-    train = own.load(train_file, format_name, on_error)
-    dev = own.load(dev_file, format_name, on_error)
-    for message in skipped.messages:
-        say(message, warning=True)
+    train = own_documents(train_file, format_name, keep_going)
+    dev = own_documents(dev_file, format_name, keep_going)
     for name, part in (("train", train), ("dev", dev)):
         say(f"{name}: {len(part)} documents; {own.label_counts(part)}")
-    if keep_going:
-        say(f"left out: {skipped.count}")
     shared = own.shared_texts(train, dev)
     if shared == len(dev):
         raise OpenMedError(

@@ -20,7 +20,7 @@ from ..adapters import Adapter
 from ..corpora import registry
 from ..corpora.documents import Document
 from ..corpora.statistics import content_hash
-from ..decoding import decode
+from ..decoding import Decoded
 from ..entities import Entity
 from ..errors import OpenMedError
 from ..files import atomic_file
@@ -36,6 +36,7 @@ BINS = 10
 EDGES = "word"
 DEV = "dev"
 
+_GRID = 25
 _TOLERANCE = 1e-4  # of the logarithm of the temperature
 
 
@@ -81,16 +82,21 @@ def fit_temperature(judged: Callable[[float], Judged]) -> float:
     except ImportError as error:
         raise OpenMedError("A temperature is fitted with SciPy: pip install scipy.") from error
 
-    def loss(log_temperature: float) -> float:
-        one = judged(float(np.exp(log_temperature)))
+    def loss(temperature: float) -> float:
+        one = judged(temperature)
         return log_loss(one.scores, one.right)
 
-    low, high = np.log(BOUNDS)
+    # The loss may have more than one valley: the deepest of a grid is where to look closer.
+    grid = [float(temperature) for temperature in np.geomspace(*BOUNDS, _GRID)]
+    best = min(range(_GRID), key=lambda index: loss(grid[index]))
     found = minimize_scalar(
-        loss, bounds=(low, high), method="bounded", options={"xatol": _TOLERANCE}
+        lambda logarithm: loss(float(np.exp(logarithm))),
+        bounds=np.log([grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]]),
+        method="bounded",
+        options={"xatol": _TOLERANCE},
     )
     # It looks at no bound itself, and stops short of one.
-    return float(np.exp(min((low, found.x, high), key=loss)))
+    return min((grid[best], float(np.exp(found.x))), key=loss)
 
 
 def log_loss(scores: ArrayLike, right: ArrayLike) -> float:
@@ -220,11 +226,10 @@ def calibrate(folder: Path, dev: Sequence[Document]) -> dict[str, Any]:
     texts = [document.text for document in dev]
     flatten = registry.flatten(adapter.info.dataset)
     gold = [flatten(document.entities) for document in dev]
-    encodings, logits = predictor.tag(texts)
+    decoded = Decoded(texts, *predictor.tag(texts), adapter.info.types, EDGES)
 
     def judged(temperature: float) -> Judged:
-        found = decode(texts, encodings, logits, adapter.info.types, EDGES, temperature)
-        return judge(found, gold)
+        return judge(decoded.entities(temperature), gold)
 
     # More digits would change the hash from machine to machine, and no score to speak of.
     temperature = round(fit_temperature(judged), 3)

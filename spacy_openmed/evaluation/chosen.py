@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import adapters
 from ..corpora import registry
-from ..decoding import decode
+from ..decoding import Decoded
 from ..entities import Entity
 from ..errors import OpenMedError
 from ..files import write_json
@@ -103,13 +103,9 @@ class _Twice:
 
     def __call__(self, texts: Sequence[str]) -> list[list[Entity]]:
         info = self.predictor.info
-        encodings, logits = self.predictor.tag(texts)
-        plain, scaled = (
-            decode(texts, encodings, logits, info.types, self.edges, temperature)
-            for temperature in (1.0, info.temperature)
-        )
-        self.uncalibrated += plain
-        return scaled
+        decoded = Decoded(texts, *self.predictor.tag(texts), info.types, self.edges)
+        self.uncalibrated += decoded.entities()
+        return decoded.entities(info.temperature)
 
 
 def _calibration(
@@ -155,13 +151,7 @@ class _Step:
 
     def recorded(self, ledger_path: Path) -> list[Entry]:
         """The ledger's entries of looks with this adapter at this data."""
-        looks = ledger.read(ledger_path).looks(self.subject)
-        return [
-            entry
-            for entry in looks
-            if (entry.get("adapter"), entry.get("edges")) == self._model
-            and "robustness" not in (entry.get("result") or {})
-        ]
+        return ledger.read(ledger_path).looks_of(*self._model, self.subject.files)
 
     def restorable(self, ledger_path: Path) -> Result | None:
         """The result as the ledger has it; lines of earlier versions have only figures."""

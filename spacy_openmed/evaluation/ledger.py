@@ -33,6 +33,8 @@ LEDGER = "OPENMED_LEDGER"
 TEST = "test"
 
 Entry = dict[str, Any]
+# What tells results of ``robustness`` and of ``cross`` from those of ``evaluate``.
+_OTHERWISE = frozenset(("robustness", "labels"))
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,25 @@ class Contents:
     def looks(self, subject: Subject) -> list[Entry]:
         """The entries of looks at the same texts."""
         return [entry for entry in self.entries if subject.was_seen_by(entry)]
+
+    def looks_of(self, adapter: str, edges: str, files: Mapping[str, str]) -> list[Entry]:
+        """The entries of looks that gave what ``evaluate`` writes of an adapter.
+
+        Those at disturbed texts and at the labels of another corpus are left out: they are of
+        the same files, but their figures are others.
+
+        adapter (str): Its hash.
+        edges (str): "word" or "wordpiece".
+        files (Mapping[str, str]): Name to sha256 of each file of the split.
+        RETURNS (list[dict]): The oldest first.
+        """
+        wanted = {"adapter": adapter, "edges": edges, "data": dict(files)}
+        return [
+            entry
+            for entry in self.entries
+            if all(entry.get(key) == value for key, value in wanted.items())
+            and _is_evaluation(entry.get("result"))
+        ]
 
 
 def default_path() -> Path:
@@ -230,6 +251,11 @@ def _entry(line: bytes) -> Entry | None:
     except ValueError:
         return None
     return entry if isinstance(entry, dict) else None
+
+
+def _is_evaluation(result: object) -> bool:
+    # Lines of earlier versions have no result, and are all of ``evaluate``.
+    return not isinstance(result, dict) or _OTHERWISE.isdisjoint(result)
 
 
 def _sha256(line: bytes) -> str:

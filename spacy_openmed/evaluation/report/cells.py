@@ -14,12 +14,13 @@ ENERGY = ("kWh by TDP", "g CO2 by TDP", "kWh by codecarbon")
 
 def number(value: float | None, digits: int, sign: str = "") -> str:
     """A figure, or the sign that says it is not known."""
-    return ABSENT if value is None else f"{value:{sign}.{digits}f}"
+    # "z": what is rounded to nothing has no sign.
+    return ABSENT if value is None else f"{value:{sign}z.{digits}f}"
 
 
 def interval(ends: Sequence[float] | None) -> str:
     """An interval after its figure, with a blank before it; nothing where there is none."""
-    return f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
+    return f" [{ends[0]:z.1f}, {ends[1]:z.1f}]" if ends else ""
 
 
 def with_interval(score: Row | None) -> str:
@@ -71,6 +72,6 @@ def energy(row: Row) -> list[str]:
     return [ABSENT if amount is None else f"{amount:.3g}" for amount in amounts]
 
 
-def at(row: Row | None, key: str) -> Any:
+def get(row: Row | None, key: str) -> Any:
     """A value of a row, None where there is no row."""
     return row[key] if row else None

@@ -13,17 +13,19 @@ from ...about import __version__
 from ...errors import OpenMedError
 from .. import ledger
 from . import comparisons, derived, further, problems, published, recipe
-from .files import Row, folders, pairs, results
+from .files import Row, folders, ledger_of, pairs, results
 
 
-def collect(runs: Path, output: Path) -> Row:
+def collect(runs: Path, output: Path, ledger_path: Path | None = None) -> Row:
     """Everything the files of a run say.
 
     runs (Path): Folder of the run, as ``project.yml`` lays it out.
     output (Path): Folder of the report, for links into that of the run.
+    ledger_path (Path | None): The record of looks at test, by default see ``files.ledger_of``.
     RETURNS (dict): "spacy_openmed"; "runs", the run's folder as seen from the report's;
-        "datasets", "backbones"; "main" (see ``comparisons.main_table``) and "mean" of it; the
-        rows "pretraining" (one a backbone), "searches", "trained" (one a dataset and backbone),
+        "ledger"; "datasets", "backbones"; "main" (see ``comparisons.main_table``) and "mean" of
+        it; the rows "pretraining" (one a backbone), "searches", "trained" (one a dataset and
+        backbone),
         "candidates" (of the selection), "results" (one a dataset and split), "looks" (at test),
         "systems", "errors", "calibrations", "seeds", "cross", "robustness" and "ablation";
         "sources" of published figures; "energy" of it all together; "missing" and "warnings",
@@ -33,11 +35,13 @@ def collect(runs: Path, output: Path) -> Row:
     """
     if not runs.is_dir():
         raise OpenMedError(f"{runs} is no folder. Give the folder of a run.")
-    seen = ledger.read(runs / "ledger.jsonl")
+    record = ledger_path or ledger_of(runs)
+    seen = ledger.read(record)
     measured = list(results(runs / "results"))
     report: Row = {
         "spacy_openmed": __version__,
-        "runs": Path(os.path.relpath(runs.resolve(), output.resolve())).as_posix(),
+        "runs": _seen_from(output, runs),
+        "ledger": _seen_from(runs, record),
         "pretraining": [recipe.pretrained(folder) for folder in folders(runs / "dapt")],
         "searches": [recipe.search(folder, runs) for folder in pairs(runs / "search")],
         "trained": [recipe.trained(folder) for folder in pairs(runs / "train")],
@@ -65,20 +69,26 @@ def collect(runs: Path, output: Path) -> Row:
     )
     report["main"] = comparisons.main_table(ours, report["systems"], report["errors"])
     report["mean"] = comparisons.mean(report["main"])
-    report["seeds"] = further.seeds(runs / "results" / "seeds", chosen)
-    report["cross"] = further.cross(runs / "results" / "cross", chosen)
+    report["seeds"], old_seeds = further.seeds(runs / "results" / "seeds", chosen)
+    report["cross"], old_cross = further.cross(runs / "results" / "cross", chosen)
     report["ablation"] = further.pretraining_gains(runs / "ablation.json")
     report["sources"] = published.sources([row["dataset"] for row in report["main"]])
     report["energy"] = _total([row["energy"] for row in made if row["energy"]])
     report["missing"] = problems.missing(report, runs)
     report["warnings"] = [
-        *problems.of_the_ledger(seen),
-        *problems.warnings(report),
+        *problems.of_the_ledger(seen, report["ledger"]),
+        *problems.warnings(report, seen),
         *not_compared,
         *old_errors,
         *old_robustness,
+        *old_seeds,
+        *old_cross,
     ]
     return report
+
+
+def _seen_from(folder: Path, path: Path) -> str:
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
 
 
 def _names(rows: Iterable[Row], key: str) -> list[str]:

@@ -10,7 +10,7 @@ from ...errors import OpenMedError
 from .. import significance
 from ..ledger import TEST
 from . import published
-from .files import Result, Row, at, figures, folders, results
+from .files import FEWEST_DOCUMENTS, Result, Row, at, figures, folders, interval, results
 
 SPACY_NER = "spacy-ner"
 # Corpora that others report as one, and of which we have an adapter for each type.
@@ -105,7 +105,13 @@ def _compare(mine: Result, theirs: Result) -> Row:
     names = ("the chosen adapter", "the other system")
     on = "conll" if all(one.get("conll") for one in both) else "raw"
     found = significance.compare(both[0], both[1], on, names)
-    return {"on": on, **{key: found[key] for key in ("difference", "difference_ci", "p")}}
+    enough = found["documents"] >= FEWEST_DOCUMENTS
+    return {
+        "on": on,
+        "difference": found["difference"],
+        "difference_ci": found["difference_ci"] if enough else None,
+        "p": found["p"],
+    }
 
 
 def main_table(ours: Sequence[Result], others: Iterable[Row], errors: Iterable[Row]) -> list[Row]:
@@ -117,8 +123,9 @@ def main_table(ours: Sequence[Result], others: Iterable[Row], errors: Iterable[R
     RETURNS (list[dict]): One a dataset, in the registry's order, those of several corpora last:
         "dataset", "together", "partial"; "conll" and "raw", each "f1" and "f1_ci"; "unseen";
         "published"; "to_openmed", "to_closed" and "to_scispacy", ours minus theirs in points by
-        CoNLL F1; and "spacy_ner". None is what is not known, or cannot be compared because
-        only a part of the corpus is at hand.
+        CoNLL F1; and "spacy_ner": its CoNLL "f1", "f1_ci", and how far ours is ahead, see
+        ``systems``. None is what is not known, or cannot be compared because only a part of the
+        corpus is at hand, or because one of the two has no CoNLL score.
     """
     beside = {
         row["dataset"]: row for row in others if row["system"] == SPACY_NER and row["split"] == TEST
@@ -166,18 +173,17 @@ def _main_row(one: Result, spacy_ner: Row | None, unseen: Row | None) -> Row:
         "to_openmed": beyond(known.openmed),
         "to_closed": beyond(known.closed),
         "to_scispacy": beyond(known.scispacy),
-        "spacy_ner": _beside(spacy_ner) if spacy_ner else None,
+        "spacy_ner": _beside(spacy_ner) if spacy_ner and one.content.get("conll") else None,
     }
 
 
 def _f1(score: Row | None) -> Row | None:
-    return {"f1": score["f1"], "f1_ci": score.get("f1_ci")} if score else None
+    return {"f1": score["f1"], "f1_ci": interval(score)} if score else None
 
 
-def _beside(row: Row) -> Row:
-    on = row["on"] or ("conll" if row["conll"] else "raw")
-    compared = {key: row[key] for key in ("difference", "difference_ci", "p")}
-    return {"on": on, **(_f1(row[on]) or {"f1": None, "f1_ci": None}), **compared}
+def _beside(row: Row) -> Row | None:
+    score = _f1(row["conll"])
+    return score and {**score, **{key: row[key] for key in ("difference", "difference_ci", "p")}}
 
 
 def mean(rows: Iterable[Row]) -> Row | None:

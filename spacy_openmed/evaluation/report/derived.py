@@ -9,20 +9,25 @@ from pathlib import Path
 
 from ...errors import OpenMedError
 from ...files import write_json
-from .. import ledger, predictions
+from .. import predictions
 from ..errors import analyse_file, beside
-from ..ledger import TEST
-from . import recipe
-from .files import Result, Row, read, results
+from ..ledger import TEST, Contents
+from . import recipe, shapes
+from .files import Result, Row, read_as, results
+
+Predicted = Sequence[tuple[Result, Path]]
 
 
-def with_predictions(runs: Path) -> list[tuple[Result, Path]]:
-    """The results of a run whose predictions are there.
+def with_predictions(runs: Path, seen: Contents) -> Predicted:
+    """The results of a run whose predictions are there, with these.
 
     Those of test are taken only if the ledger has the look that gave them: nothing is computed
     from a test split behind its back.
+
+    runs (Path): Folder of a run.
+    seen (Contents): The ledger.
+    RAISES (OpenMedError): A file is broken.
     """
-    seen = recipe.looks(ledger.read(runs / "ledger.jsonl"))
     found = []
     for result in results(runs / "results"):
         kept = predictions.of(result.content, result.path)
@@ -31,17 +36,17 @@ def with_predictions(runs: Path) -> list[tuple[Result, Path]]:
     return found
 
 
-def update(runs: Path, corpus: Path) -> list[str]:
+def update(found: Predicted, corpus: Path) -> list[str]:
     """Count the errors of results where that was not done, or was of other predictions.
 
-    runs (Path): Folder of a run.
+    found (Predicted): See ``with_predictions``.
     corpus (Path): Folder with the prepared corpora.
     RETURNS (list[str]): Sentences on what could not be counted.
     """
     problems = []
-    for result, kept in with_predictions(runs):
+    for result, kept in found:
         path = beside(result.path)
-        if result.fits(read(path)):
+        if _is_counted(result, path):
             continue
         try:
             write_json(path, analyse_file(kept, corpus))
@@ -50,12 +55,26 @@ def update(runs: Path, corpus: Path) -> list[str]:
     return problems
 
 
+def _is_counted(result: Result, path: Path) -> bool:
+    try:
+        counted = read_as(path, shapes.ERRORS)
+    except OpenMedError:
+        return False
+    return bool(counted) and result.fits(counted)
+
+
 def errors(measured: Sequence[Result]) -> tuple[list[Row], list[str]]:
-    """The errors of results, see ``errors.analyse_file``, and sentences on what is outdated."""
+    """The errors of results, see ``errors.analyse_file``, and sentences on what was left out."""
     rows, problems = [], []
     for result in measured:
         path = beside(result.path)
-        found = read(path)
+        try:
+            found = read_as(path, shapes.ERRORS)
+        except OpenMedError:
+            problems.append(
+                f"results/{path.name}: broken, left out; --corpus and the predictions give it anew"
+            )
+            continue
         if found and result.fits(found):
             rows.append(found)
         elif found:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from ...errors import OpenMedError
 from ..errors import Example, examples_of_file
-from . import derived
+from .derived import Predicted
 from .files import SPLITS, Row
 
 EACH = 2
@@ -39,16 +39,16 @@ class Shown:
     predicted: Markup
 
 
-def examples(runs: Path, corpus: Path) -> tuple[list[Shown], list[str]]:
+def examples(predicted: Predicted, corpus: Path) -> tuple[list[Shown], list[str]]:
     """Some errors of each kind for each dataset, on test, or on dev where test has no predictions.
 
-    runs (Path): Folder of a run.
+    predicted (Predicted): See ``derived.with_predictions``.
     corpus (Path): Folder with the prepared corpora.
     RETURNS (tuple): Examples, by dataset and kind; and sentences on what could not be read.
     """
     chosen: dict[str, tuple[str, Path]] = {}
     for split in SPLITS:
-        for result, kept in derived.with_predictions(runs):
+        for result, kept in predicted:
             if result.split == split:
                 chosen[result.dataset] = split, kept
     shown: list[Shown] = []

@@ -7,53 +7,78 @@ from pathlib import Path
 
 from .. import ablation
 from ..significance import f1
-from .files import SPLITS, Result, Row, at, figures, read, results
+from .files import SPLITS, Result, Row, at, figures, interval, read, results
 
 Key = tuple[str, str]
 
 
-def seeds(place: Path, chosen: Mapping[Key, Result]) -> list[Row]:
+def seeds(place: Path, chosen: Mapping[Key, Result]) -> tuple[list[Row], list[str]]:
     """How much F1 varies with the seed.
 
     place (Path): ``results/seeds``, with ``<dataset>-<seed>-<split>.json``.
     chosen (Mapping): The results of the chosen adapters, which count as one run more.
-    RETURNS (list[dict]): One a dataset and split: "runs", their number; "raw_f1" and "conll_f1"
-        of each; "mean" and "deviation" (of the sample) of raw F1.
+    RETURNS (tuple): One row a dataset and split: "runs", their number; "chosen", whether the
+        first is the chosen adapter; "raw_f1" and "conll_f1" of each; "mean" and "deviation" (of
+        the sample) of raw F1. And sentences on what was left out.
     """
-    runs: dict[Key, list[Row]] = {}
+    found: dict[Key, list[Result]] = {}
     for one in results(place):
         dataset, _, seed = one.dataset.rpartition("-")
         if dataset and seed.isdigit():
-            runs.setdefault((dataset, one.split), []).append(one.content)
-    rows = []
-    for (dataset, split), contents in sorted(runs.items()):
+            found.setdefault((dataset, one.split), []).append(one)
+    rows, problems = [], []
+    for (dataset, split), further in sorted(found.items()):
         own = chosen.get((dataset, split))
-        every = [*([own.content] if own else []), *contents]
-        raw = [score for score in (at(one, "raw", "f1") for one in every) if score is not None]
-        conll = [score for score in (at(one, "conll", "f1") for one in every) if score is not None]
+        if own is not None and not own.content.get("raw"):
+            own = None
+        runs = [own] if own else []
+        for one in further:
+            name = f"results/{place.name}/{one.path.name}"
+            if not _agree(own or further[0], one, "data", "edges"):
+                problems.append(f"{name}: of other data or edges, left out")
+            elif any(_agree(run, one, "adapter") for run in runs):
+                problems.append(f"{name}: of an adapter that is counted already, left out")
+            else:
+                runs.append(one)
+        scores = [[at(run.content, kind, "f1") for run in runs] for kind in ("raw", "conll")]
+        raw, conll = ([f1 for f1 in every if f1 is not None] for every in scores)
         if len(raw) > 1:
-            row = {"dataset": dataset, "split": split, "runs": len(raw)}
+            row = {"dataset": dataset, "split": split, "runs": len(raw), "chosen": own is not None}
             spread = {"mean": statistics.mean(raw), "deviation": statistics.stdev(raw)}
             rows.append({**row, "raw_f1": raw, "conll_f1": conll, **spread})
-    return rows
+    return rows, problems
 
 
-def cross(place: Path, chosen: Mapping[Key, Result]) -> list[Row]:
+def _agree(one: Result, other: Result, *keys: str) -> bool:
+    return all(one.content.get(key) == other.content.get(key) for key in keys)
+
+
+def cross(place: Path, chosen: Mapping[Key, Result]) -> tuple[list[Row], list[str]]:
     """Adapters on the corpora of others.
 
     place (Path): ``results/cross``, with ``<trained on>-on-<dataset>-<split>.json``.
     chosen (Mapping): The results of the chosen adapters.
-    RETURNS (list[dict]): "trained_on", "dataset", "split", "raw" figures; "own_f1", on the same
-        labels, of the adapter that was trained on the dataset, and "lost", its lead in points;
-        "shared", how many documents share text with what the adapter was trained on, and
-        "f1_without" them; "reason", why the two can be compared.
+    RETURNS (tuple): One row a file: "trained_on", "dataset", "split", "raw" figures; "own_f1",
+        on the same labels, of the adapter that was trained on the dataset, and "lost", its lead
+        in points; "shared", how many documents share text with what the adapter was trained on,
+        and "f1_without" them; "reason", why the two can be compared. And sentences on what was
+        left out.
     """
-    rows = []
+    rows, problems = [], []
     for one in results(place):
         trained_on, _, dataset = one.dataset.partition("-on-")
         if not dataset or not at(one.content, "raw"):
             continue
-        own_f1 = _own_f1(chosen.get((dataset, one.split)), at(one.content, "labels"))
+        # The adapter is the same on every split, of which one may not be measured.
+        sources = (chosen.get((trained_on, split)) for split in (one.split, *SPLITS))
+        source = next((found for found in sources if found), None)
+        target = chosen.get((dataset, one.split))
+        if (source and not _agree(source, one, "adapter", "edges")) or (
+            target and not _agree(target, one, "data")
+        ):
+            problems.append(_left_out(place, one))
+            continue
+        own_f1 = _own_f1(target, at(one.content, "labels"))
         rows.append(
             {
                 "trained_on": trained_on,
@@ -67,7 +92,11 @@ def cross(place: Path, chosen: Mapping[Key, Result]) -> list[Row]:
                 "reason": at(one.content, "reason"),
             }
         )
-    return rows
+    return rows, problems
+
+
+def _left_out(place: Path, one: Result) -> str:
+    return f"results/{place.name}/{one.path.name}: of another adapter or other data, left out"
 
 
 def _own_f1(own: Result | None, labels: Mapping[str, str] | None) -> float | None:
@@ -85,13 +114,13 @@ def robustness(place: Path, chosen: Mapping[Key, Result]) -> tuple[list[Row], li
     place (Path): ``results/robustness``, with ``<dataset>-<split>.json``.
     chosen (Mapping): The results of the chosen adapters.
     RETURNS (tuple): One row a dataset and split: "clean_f1", and "disturbed": {"name", "about",
-        "f1", "lost" in points, "lost_ci"}; and sentences on what is outdated.
+        "f1", "lost" in points, "lost_ci"}; and sentences on what was left out.
     """
     rows, problems = [], []
     for one in results(place):
         own = chosen.get((one.dataset, one.split))
-        if own is not None and own.content.get("adapter") != one.content.get("adapter"):
-            problems.append(f"results/robustness/{one.path.name}: of another adapter, left out")
+        if own is not None and not own.fits(one.content):
+            problems.append(_left_out(place, one))
             continue
         clean = at(one.content, "clean", "f1")
         disturbed = at(one.content, "disturbed") or {}
@@ -107,7 +136,7 @@ def robustness(place: Path, chosen: Mapping[Key, Result]) -> tuple[list[Row], li
                             "about": found.get("about"),
                             "f1": found["f1"],
                             "lost": clean - found["f1"],
-                            "lost_ci": found.get("lost_ci"),
+                            "lost_ci": interval(found, "lost_ci", of=one.content["clean"]),
                         }
                         for name, found in disturbed.items()
                     ],

@@ -15,6 +15,8 @@ from .plots import Plot
 from .sections import head, sections
 
 Row = dict[str, Any]
+# The page that has text of the corpora. Not the name of the one without, which may be handed on.
+WITH_TEXT = "report-with-text.html"
 _HERE = Path(__file__).parent
 # What a reader compares down a column: figures, with what stands about them.
 _FIGURE = re.compile(r"(–|[<±+-]?\s?\d).*", re.DOTALL)
@@ -35,7 +37,10 @@ def render(
     RETURNS (str): HTML.
     """
     if not examples:
-        sentence = "examples of errors: not in this page, they need --corpus and the predictions"
+        sentence = (
+            f"examples of errors: not in this page, for they are text of the corpora, but in "
+            f"{WITH_TEXT}, which needs --corpus and the predictions"
+        )
         report = {**report, "missing": [*report["missing"], sentence]}
     images = {plot.name: _image(plot, folder) for plot in plots if folder is not None}
     environment = Environment(

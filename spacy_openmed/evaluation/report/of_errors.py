@@ -6,6 +6,7 @@ from typing import Any
 from ..errors import FREQUENCIES, LENGTHS, OF_GOLD, SEEN, UNSEEN, Outcome
 from . import cells
 from .cells import ABSENT
+from .files import at
 from .further import best_split
 from .parts import Cell, Code, Figure, Part, Table, Text
 
@@ -112,7 +113,7 @@ def _confusions(found: Sequence[Row]) -> Table:
             if gold != predicted
         )
         for count, gold, predicted in confused[:_MOST_CONFUSED]:
-            mentions = row["by_label"][gold]["gold"]["mentions"]
+            mentions = at(row["by_label"], gold, "gold", "mentions")
             share = f"{-100 * count / mentions:.1f} %" if mentions else ABSENT
             rows.append([Code(row["dataset"]), gold, predicted, -count, share])
     heads = ["dataset", "annotated", "found", "count", "of the annotated"]

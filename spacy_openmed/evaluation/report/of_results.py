@@ -58,8 +58,8 @@ def main_table(report: Row) -> Table:
             _beside(row["published"]["openmed"], row["to_openmed"]),
             _beside(row["published"]["closed"], row["to_closed"]),
             _leader(row["published"]),
-            _beside(cells.at(row["spacy_ner"], "f1"), cells.at(row["spacy_ner"], "difference")),
-            cells.probability(cells.at(row["spacy_ner"], "p")),
+            _beside(cells.get(row["spacy_ner"], "f1"), cells.get(row["spacy_ner"], "difference")),
+            cells.probability(cells.get(row["spacy_ner"], "p")),
             _beside(row["published"]["scispacy"], row["to_scispacy"]),
         ]
         for row in report["main"]
@@ -75,7 +75,7 @@ def main_table(report: Row) -> Table:
                 ABSENT,
                 ABSENT,
                 ABSENT,
-                _beside(cells.at(ner, "f1"), cells.at(ner, "difference"))
+                _beside(cells.get(ner, "f1"), cells.get(ner, "difference"))
                 + (f", of {ner['datasets']}" if ner and ner["datasets"] < mean["datasets"] else ""),
                 ABSENT,
                 ABSENT,
@@ -103,7 +103,9 @@ def _unseen(found: Row | None) -> str:
 def _beside(theirs: float | None, difference: float | None) -> str:
     if theirs is None:
         return ABSENT
-    return cells.number(theirs, 2) + ("" if difference is None else f" ({difference:+.2f})")
+    return cells.number(theirs, 2) + (
+        "" if difference is None else f" ({cells.number(difference, 2, '+')})"
+    )
 
 
 def _leader(published: Row) -> str:
@@ -143,7 +145,7 @@ def _dev_and_test(report: Row) -> Table:
 
 
 def _change(dev: Row | None, test: Row | None) -> list[str]:
-    pair = [cells.at(score, "f1") for score in (dev, test)]
+    pair = [cells.get(score, "f1") for score in (dev, test)]
     change = None if None in pair else pair[1] - pair[0]
     return [*(cells.number(f1, 2) for f1 in pair), cells.number(change, 2, "+")]
 
@@ -246,7 +248,8 @@ def seeds(report: Row) -> list[Part]:
         for row in report["seeds"]
     ]
     heads = ["dataset", "split", "runs", "raw F1 of each", "mean ± standard deviation"]
-    return [Table("Spread over seeds, the chosen run first", heads, rows)]
+    first = ", the chosen run first" if all(row["chosen"] for row in report["seeds"]) else ""
+    return [Table(f"Spread over seeds{first}", heads, rows)]
 
 
 def systems(report: Row) -> list[Part]:
@@ -259,7 +262,7 @@ def systems(report: Row) -> list[Part]:
             row["split"],
             cells.with_interval(row["raw"] and {"f1_ci": None, **row["raw"]}),
             cells.with_interval(row["conll"] and {"f1_ci": None, **row["conll"]}),
-            cells.number(row["difference"], 2, "+") + cells.interval(row["difference_ci"]),
+            _ours_minus_theirs(row),
             cells.probability(row["p"]),
             cells.minutes(row),
         ]
@@ -267,3 +270,8 @@ def systems(report: Row) -> list[Part]:
     ]
     heads = ["system", "version", "dataset", "split", "raw F1", "CoNLL F1", "ours minus theirs"]
     return [Table("Other systems on the same splits", [*heads, "p", "minutes"], rows)]
+
+
+def _ours_minus_theirs(row: Row) -> str:
+    difference = cells.number(row["difference"], 2, "+") + cells.interval(row["difference_ci"])
+    return f"{difference}, raw" if row["on"] == "raw" else difference

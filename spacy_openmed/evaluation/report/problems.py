@@ -7,7 +7,7 @@ from ...corpora import registry
 from ..ledger import TEST, Contents
 from . import recipe
 from .comparisons import SPACY_NER
-from .files import SPLITS, Row, at
+from .files import FEWEST_DOCUMENTS, SPLITS, Row, at
 
 
 def missing(report: Row, runs: Path) -> list[str]:
@@ -50,11 +50,18 @@ def missing(report: Row, runs: Path) -> list[str]:
                     for key, what in (("raw", "raw score"), ("conll", "CoNLL score"))
                     if row[key] is None
                 ]
-                if row["raw"] and row["raw"].get("f1_ci") is None:
-                    sentences.append(f"results/{name}-{split}.json: no interval")
-    if not (runs / "ledger.jsonl").is_file():
-        sentences.append("ledger.jsonl: no record of looks at test")
+                if row["raw"] and row["raw"]["f1_ci"] is None:
+                    sentences.append(f"results/{name}-{split}.json: {_no_interval(row['raw'])}")
+    if not (runs / report["ledger"]).is_file():
+        sentences.append(f"{report['ledger']}: no record of looks at test")
     return [*sentences, *_not_measured(report), *_not_published(report)]
+
+
+def _no_interval(score: Row) -> str:
+    count = score["document_count"]
+    if count is None or count >= FEWEST_DOCUMENTS:
+        return "no interval"
+    return f"no interval, which needs {FEWEST_DOCUMENTS} documents"
 
 
 def _not_measured(report: Row) -> list[str]:
@@ -63,10 +70,16 @@ def _not_measured(report: Row) -> list[str]:
         f"{place}: no {what}" for key, (place, what) in _FURTHER.items() if not report[key]
     ]
     if report["systems"]:
+        scored = {
+            row["dataset"]: row["conll"] is not None
+            for row in report["systems"]
+            if row["system"] == SPACY_NER and row["split"] == TEST
+        }
         sentences += [
-            f"baselines/{SPACY_NER}/{row['dataset']}-{TEST}.json: not evaluated"
+            f"baselines/{SPACY_NER}/{row['dataset']}-{TEST}.json: "
+            + ("no CoNLL score" if row["dataset"] in scored else "not evaluated")
             for row in report["main"]
-            if row["spacy_ner"] is None and not row["together"]
+            if not row["together"] and not scored.get(row["dataset"])
         ]
     if report["errors"]:
         analysed = {(row["dataset"], row["split"]) for row in report["errors"]}
@@ -129,18 +142,23 @@ _WANTED = {
 }
 
 
-def of_the_ledger(seen: Contents) -> list[str]:
-    """What is wrong with the record of looks at test."""
+def of_the_ledger(seen: Contents, name: str) -> list[str]:
+    """What is wrong with the record of looks at test.
+
+    name (str): Of its file.
+    """
+    foreign = sum(not recipe.is_look(entry) for entry in seen.entries)
     return [
-        *(f"ledger.jsonl: {fault}: a line was removed or changed" for fault in seen.faults),
+        *(f"{name}: {fault}: a line was removed or changed" for fault in seen.faults),
         *(
-            f"ledger.jsonl: line {number} is torn, a command was killed while it wrote it"
+            f"{name}: line {number} is torn, a command was killed while it wrote it"
             for number in seen.torn
         ),
+        *([f"{name}: lines that are no looks, left out: {foreign}"] if foreign else []),
     ]
 
 
-def warnings(report: Row) -> list[str]:
+def warnings(report: Row, seen: Contents) -> list[str]:
     """What does not fit together, or lessens what a figure is worth."""
     chosen = {row["dataset"]: row for row in report["candidates"] if row["chosen"]}
     trained = {(row["dataset"], row["sha256"]): row for row in report["trained"]}
@@ -168,7 +186,7 @@ def warnings(report: Row) -> list[str]:
         if wanted is not None and row["adapter"] != wanted:
             sentences.append(f"{place}: of another adapter than the one that was chosen")
         sentences += _unlike_training(row, trained) if row["split"] == "dev" else []
-        if row["split"] == TEST and not recipe.recorded(row, report["looks"]):
+        if row["split"] == TEST and not recipe.recorded(row, seen):
             sentences.append(f"{place}: the ledger has no look that gave this")
         sentences += _unlike_each_other(row, place)
     for look in report["looks"]:

@@ -9,6 +9,7 @@ from ...corpora import registry
 from ...low_rank import LORA_WEIGHTS
 from ..ledger import TEST, Contents, Entry, Subject
 from ..select import count_parameters
+from . import shapes
 from .files import Result, Row, at, figures, read
 
 # The steps that make something on a backbone.
@@ -141,7 +142,7 @@ def looks(seen: Contents) -> list[Row]:
     rows: list[Row] = []
     earlier: list[Entry] = []
     for entry in seen.entries:
-        if entry.get("split") == TEST:
+        if is_look(entry) and entry["split"] == TEST:
             files = entry.get("data") or {}
             same = Subject(entry["dataset"], TEST, files, entry.get("raw_sha256", ""))
             keys = ("time", "dataset", "adapter", "data", "raw_f1", "conll_f1", "reason")
@@ -152,20 +153,21 @@ def looks(seen: Contents) -> list[Row]:
     return rows
 
 
+def is_look(entry: Entry) -> bool:
+    """Whether a line of a ledger says what was looked at."""
+    return shapes.fault(entry, shapes.LOOK) is None
+
+
 def hashes(report: Row, backbone: str) -> list[str]:
     """The sha256 of a backbone's weights in the steps of a run; they should all be one."""
     rows = [row for name in MADE for row in report[name] if row["backbone"] == backbone]
     return sorted({row["backbone_sha256"] for row in rows if row["backbone_sha256"]})
 
 
-def recorded(row: Row, seen: list[Row]) -> bool:
+def recorded(row: Row, seen: Contents) -> bool:
     """Whether a look at test gave a result.
 
     row (dict): From ``measured``.
-    seen (list[dict]): From ``looks``.
     """
-    same = ("dataset", "adapter", "data")
-    return any(
-        all(look[key] == row[key] for key in same) and look["raw_f1"] == at(row, "raw", "f1")
-        for look in seen
-    )
+    looks = seen.looks_of(row["adapter"], row["edges"], row["data"] or {})
+    return any(look.get("raw_f1") == at(row, "raw", "f1") for look in looks)
