@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import OpenMedError
+from .looks import Edges, Ledger, Looks, Reason
 
 if TYPE_CHECKING:
     from ..evaluation.cross import Pair
@@ -26,15 +27,9 @@ def cross(
     corpus: Path | None = typer.Option(
         None, help="Folder with the prepared corpora [OPENMED_CORPORA or assets/corpora]"
     ),
-    edges: str = typer.Option("word", help="Where entities may begin and end: word, wordpiece"),
-    ledger: Path | None = typer.Option(
-        None,
-        help="The record of looks at test [OPENMED_LEDGER or runs/ledger.jsonl]; given with "
-        "another split, that is recorded, too",
-    ),
-    reason: str = typer.Option(
-        "", "--again", metavar="REASON", help="Look at test again, and record why"
-    ),
+    edges: Edges = "word",
+    ledger: Ledger = None,
+    reason: Reason = "",
     json_path: Path | None = typer.Option(None, "--json", help="Write the figures here"),
     results: Path = typer.Option(
         Path("runs", "results", "cross"),
@@ -50,7 +45,6 @@ def cross(
     from ..corpora.folder import default_folder
     from ..evaluation import cross as corpora
     from ..files import write_json
-    from .looks import Looks
 
     looks = Looks(split, ledger, reason)
     place = corpus or default_folder()

@@ -7,7 +7,7 @@ import typer
 
 from ..errors import OpenMedError
 from . import inputs
-from .looks import Looks, opened, reason_given
+from .looks import Edges, Ledger, Looks, Reason, opened, reason_given
 
 if TYPE_CHECKING:
     from ..corpora.documents import Document
@@ -29,7 +29,7 @@ def evaluate(
         False, help="Leave out documents of --file that cannot be read"
     ),
     adapter: Path | None = typer.Option(None, help="Adapter folder [the best installed one]"),
-    edges: str = typer.Option("word", help="Where entities may begin and end: word, wordpiece"),
+    edges: Edges = "word",
     json_path: Path | None = typer.Option(
         None,
         "--json",
@@ -41,14 +41,8 @@ def evaluate(
     results: Path = typer.Option(
         Path("runs", "results"), help="Folder for the figures of --selection"
     ),
-    ledger: Path | None = typer.Option(
-        None,
-        help="The record of looks at test [OPENMED_LEDGER or runs/ledger.jsonl]; given with "
-        "another split, that is recorded, too",
-    ),
-    reason: str = typer.Option(
-        "", "--again", metavar="REASON", help="Look at test again, and record why"
-    ),
+    ledger: Ledger = None,
+    reason: Reason = "",
 ) -> None:
     """Raw F1 and CoNLL F1 of an adapter on a split; raw F1 on a file of your own.
 

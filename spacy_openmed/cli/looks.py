@@ -1,7 +1,7 @@
 """The record of looks at test, as commands use it that measure a split."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,19 @@ from ..errors import OpenMedError
 
 if TYPE_CHECKING:
     from ..evaluation.ledger import Subject
+
+
+Ledger = Annotated[
+    Path | None,
+    typer.Option(
+        help="The record of looks at test [OPENMED_LEDGER or runs/ledger.jsonl]; given with "
+        "another split, that is recorded, too"
+    ),
+]
+Reason = Annotated[
+    str, typer.Option("--again", metavar="REASON", help="Look at test again, and record why")
+]
+Edges = Annotated[str, typer.Option(help="Where entities may begin and end: word, wordpiece")]
 
 
 class Looks:

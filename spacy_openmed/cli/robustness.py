@@ -5,6 +5,8 @@ from typing import Any
 
 import typer
 
+from .looks import Edges, Ledger, Looks, Reason
+
 
 def robustness(
     dataset: str = typer.Option(..., help="Dataset id, e.g. ncbi"),
@@ -13,16 +15,10 @@ def robustness(
     corpus: Path | None = typer.Option(
         None, help="Folder with the prepared corpora [OPENMED_CORPORA or assets/corpora]"
     ),
-    edges: str = typer.Option("word", help="Where entities may begin and end: word, wordpiece"),
+    edges: Edges = "word",
     seed: int = typer.Option(0, help="What is disturbed where"),
-    ledger: Path | None = typer.Option(
-        None,
-        help="The record of looks at test [OPENMED_LEDGER or runs/ledger.jsonl]; given with "
-        "another split, that is recorded, too",
-    ),
-    reason: str = typer.Option(
-        "", "--again", metavar="REASON", help="Look at test again, and record why"
-    ),
+    ledger: Ledger = None,
+    reason: Reason = "",
     json_path: Path | None = typer.Option(None, "--json", help="Write the figures here"),
 ) -> None:
     """Raw F1 that is lost when the text of a split is put into the forms of clinical notes.
@@ -33,7 +29,6 @@ def robustness(
     from ..corpora.folder import default_folder
     from ..evaluation import robustness as forms
     from ..files import write_json
-    from .looks import Looks
 
     looks = Looks(split, ledger, reason)
     folder, place = adapter or adapters.find(dataset), corpus or default_folder()
