@@ -361,8 +361,9 @@ def test_the_command(trained: tuple[Path, list[Document]], tmp_path: Path) -> No
     write_dev(tmp_path / "corpora" / "ner" / "ncbi" / "dev.jsonl", dev)
     target = tmp_path / "out" / "calibration.json"
     given = ["--adapter", folder, "--dataset", "ncbi", "--corpus", tmp_path / "corpora"]
-    outcome = run(*given, "--json", target)
+    outcome = run(*given, "--json", target, "--plot", tmp_path / "before-after.png")
     assert outcome.exit_code == 0, outcome.output
+    assert (tmp_path / "before-after.png").read_bytes().startswith(b"\x89PNG")
     result: dict[str, Any] = json.loads(target.read_text(encoding="utf8"))
     found = result["calibration"]
     assert adapters.read(folder).info.temperature == found["temperature"]

@@ -23,6 +23,7 @@ def calibrate(
     ),
     keep_going: bool = typer.Option(False, help="Leave out documents of --dev that cannot be read"),
     json_path: Path | None = typer.Option(None, "--json", help="Write the figures here"),
+    plot: Path | None = typer.Option(None, help="Draw before and after here, a PNG"),
 ) -> None:
     """Fit an adapter's temperature on dev, so that its scores are probabilities of being right.
 
@@ -44,6 +45,8 @@ def calibrate(
     _warn_of_card(adapter, result["adapter"])
     if json_path is not None:
         write_json(json_path, result)
+    if plot is not None:
+        calibration.plot(result["before"], result["after"], plot)
 
 
 def _show(found: dict[str, Any], bounds: tuple[float, float]) -> None:
