@@ -11,10 +11,12 @@ from typing import Any
 from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.entities import Entity
-from spacy_openmed.evaluation import ledger
+from spacy_openmed.evaluation import evaluate, ledger, predictions
 from spacy_openmed.evaluation.calibration import reliability
 from spacy_openmed.evaluation.errors import analyse
+from spacy_openmed.evaluation.evaluate import Found, Split
 from spacy_openmed.evaluation.ledger import Subject
+from spacy_openmed.evaluation.predictions import Predictions
 from spacy_openmed.evaluation.report.comparisons import SPACY_NER
 from spacy_openmed.evaluation.scores import Score, Scores
 from spacy_openmed.evaluation.seen import Seen
@@ -167,3 +169,19 @@ def suite(runs: Path, datasets: Sequence[str] | None = None) -> Path:
         further(runs, found)
     put(runs / "ablation.json", ablation(["ncbi", "bc2gm"]))
     return runs
+
+
+def write_measured(
+    runs: Path, at: Split, raw: list[Found], conll: list[Found] | None
+) -> dict[str, Any]:
+    """Results and predictions of a split of the corpus that comes with the project."""
+    kept = Predictions("sample", at.split, at.data, ADAPTER, "word", "sample", raw, conll)
+    result = {
+        **evaluate.figures(at, raw, conll),
+        **{"adapter": ADAPTER, "edges": "word", "predictions": kept.sha256},
+        "backbone": {"id": "tiny", "sha256": "b0" * 32},
+    }
+    path = runs / "results" / f"sample-{at.split}.json"
+    put(path, result)
+    predictions.write(kept, predictions.beside(path))
+    return result

@@ -8,14 +8,24 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_files import ADAPTER, baseline, counts, errors, look, put, result, robustness, suite
+from report_files import (
+    ADAPTER,
+    baseline,
+    counts,
+    errors,
+    look,
+    put,
+    result,
+    robustness,
+    suite,
+    write_measured,
+)
 from typer.testing import CliRunner, Result
 
 from spacy_openmed.cli.app import app
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation import evaluate, ledger, predictions
 from spacy_openmed.evaluation.evaluate import Found
-from spacy_openmed.evaluation.predictions import Predictions
 from spacy_openmed.evaluation.report import cells, comparisons, files, further, plots, shapes
 from spacy_openmed.evaluation.report.collect import collect
 from spacy_openmed.evaluation.report.markdown import main_table, render
@@ -308,16 +318,7 @@ def evaluated(runs: Path, split: str) -> dict[str, Any]:
     """Results and predictions of a model that finds every second mention."""
     at = evaluate.load("sample", split, SAMPLE)
     raw = [Found(one.id, outermost(one.entities)[::2]) for one in at.raw]
-    kept = Predictions("sample", split, at.data, ADAPTER, "word", "sample", raw, None)
-    found = {
-        **evaluate.figures(at, raw, None),
-        **{"adapter": ADAPTER, "edges": "word", "predictions": kept.sha256},
-        "backbone": {"id": "tiny", "sha256": "b0" * 32},
-    }
-    path = runs / "results" / f"sample-{split}.json"
-    put(path, found)
-    predictions.write(kept, predictions.beside(path))
-    return found
+    return write_measured(runs, at, raw, None)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])

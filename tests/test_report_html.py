@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_files import ADAPTER, look, put, suite
+from report_files import look, suite, write_measured
 from typer.testing import CliRunner, Result
 
 from spacy_openmed.cli.app import app
@@ -21,8 +21,7 @@ from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.entities import Entity
 from spacy_openmed.evaluation import evaluate, predictions
-from spacy_openmed.evaluation.evaluate import Found, Split
-from spacy_openmed.evaluation.predictions import Predictions
+from spacy_openmed.evaluation.evaluate import Found
 from spacy_openmed.evaluation.report import comparisons, plots, published
 from spacy_openmed.evaluation.report.collect import collect
 from spacy_openmed.evaluation.report.html import WITH_TEXT, render
@@ -232,20 +231,7 @@ def evaluate_sample(runs: Path, split: str, change: Change) -> dict[str, Any]:
             for d in documents
         ]
 
-    return write(runs, at, found(at.raw), None if at.conll is None else found(at.conll))
-
-
-def write(runs: Path, at: Split, raw: list[Found], conll: list[Found] | None) -> dict[str, Any]:
-    kept = Predictions("sample", at.split, at.data, ADAPTER, "word", "sample", raw, conll)
-    result = {
-        **evaluate.figures(at, raw, conll),
-        **{"adapter": ADAPTER, "edges": "word", "predictions": kept.sha256},
-        "backbone": {"id": "tiny", "sha256": "b0" * 32},
-    }
-    path = runs / "results" / f"sample-{at.split}.json"
-    put(path, result)
-    predictions.write(kept, predictions.beside(path))
-    return result
+    return write_measured(runs, at, found(at.raw), None if at.conll is None else found(at.conll))
 
 
 def wrong(entity: Entity) -> Entity | None:

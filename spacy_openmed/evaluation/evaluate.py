@@ -140,16 +140,6 @@ def raw_scores(
     return total(_on_characters(documents, _in_batches(predict, documents), flatten))
 
 
-def conll_scores(predict: Predict, documents: Iterable[Document]) -> Scores:
-    """Exact match on the corpus's tokens: what the literature reports.
-
-    The model reads whole documents of tokens joined by blanks; its entities are put on
-    those tokens. Equal to seqeval's strict micro F1.
-    """
-    documents = list(documents)
-    return total(_on_tokens(documents, _in_batches(predict, documents)))
-
-
 def _on_characters(
     documents: Sequence[Document], predicted: Sequence[list[Entity]], flatten: Flatten
 ) -> list[Scores]:
@@ -157,6 +147,11 @@ def _on_characters(
 
 
 def _on_tokens(documents: Sequence[Document], predicted: Sequence[list[Entity]]) -> list[Scores]:
+    """Exact match on the corpus's tokens: what the literature reports.
+
+    The model has read whole documents of tokens joined by blanks; its entities are put on those
+    tokens. Equal to seqeval's strict micro F1.
+    """
     return list(
         score_documents(
             [on_tokens(d.entities, d.tokens) for d in documents],
