@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,11 +72,13 @@ class Contents:
     torn (list[int]): Numbers of lines that cannot be read: a command was killed while it wrote
         them, before it showed a figure.
     faults (list[str]): Where a line was removed or changed.
+    lines (list[tuple[int, str]]): Of each entry, the number of its line and the hash of that.
     """
 
     entries: list[Entry]
     torn: list[int]
     faults: list[str]
+    lines: list[tuple[int, str]] = field(default_factory=list)
 
     def looks(self, subject: Subject) -> list[Entry]:
         """The entries of looks at the same texts."""
@@ -230,6 +232,7 @@ def _parse(data: bytes) -> Contents:
             contents.torn.append(number)
         else:
             contents.entries.append(entry)
+            contents.lines.append((number, _sha256(line + b"\n")))
             if "previous" in entry:
                 right = entry["previous"] == _sha256(before)
             else:

@@ -1,7 +1,5 @@
 """The looks at test that a ledger has of an adapter."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,15 +61,10 @@ def read(path: Path, adapter: str, place: Place) -> Looks:
     adapter (str): Its hash.
     RAISES (OpenMedError): The ledger cannot be read.
     """
-    source = place.other(path)
-    looks = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        try:
-            entry = json.loads(line)
-        except ValueError:  # torn, by a command that was killed before it showed a figure
-            continue
-        if not isinstance(entry, dict):
-            continue
-        if (entry.get("adapter"), entry.get("split")) == (adapter, TEST):
-            looks.append(Look(number, hashlib.sha256(line + b"\n").hexdigest(), entry))
-    return Looks(source, looks, ledger.read(path).faults)
+    contents = ledger.read(path)
+    looks = [
+        Look(number, sha256, entry)
+        for (number, sha256), entry in zip(contents.lines, contents.entries, strict=True)
+        if (entry.get("adapter"), entry.get("split")) == (adapter, TEST)
+    ]
+    return Looks(place.other(path), looks, contents.faults)
