@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from spacy_openmed import adapters, backbones
+from spacy_openmed.cli.app import _guarded as guarded
 from spacy_openmed.corpora import own
 from spacy_openmed.decoding import bio_labels
 from spacy_openmed.errors import OpenMedError
@@ -218,6 +219,31 @@ def test_what_another_process_alone_refuses_is_said_later(monkeypatch: pytest.Mo
         with pytest.raises(OpenMedError), one_voice():
             raise OpenMedError("no")
     assert len(waited) == 1 and waited[0] > 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_is_done_parts_from_the_others_unless_it_failed(fails: bool, tmp_path: Path):
+    """Else gloo's threads outlive Python, and now and then the process aborts at its end."""
+
+    def command() -> str:
+        # No torchrun: a group of one, with a file for a meeting point.
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+        )
+        if fails:
+            raise OpenMedError("no")
+        return "done"
+
+    try:
+        if fails:
+            with pytest.raises(SystemExit):
+                guarded(command)()
+        else:
+            assert guarded(command)() == "done"
+        assert torch.distributed.is_initialized() == fails
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def test_a_lost_process_is_no_full_disk():

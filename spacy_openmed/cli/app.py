@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import OpenMedError
+from ..training.processes import part
 from . import (
     ablation,
     average,
@@ -43,16 +44,21 @@ app = typer.Typer(
 )
 
 
-def _plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Show an OpenMedError as its message alone, and exit with status 1."""
+def _guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Show an OpenMedError as its message alone, and exit with status 1.
+
+    Of several processes each leaves the others when all went well.
+    """
 
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            result = command(*args, **kwargs)
         except OpenMedError as error:
             typer.secho(f"✘ {error}", fg="red", err=True)
             sys.exit(1)
+        part()
+        return result
 
     return guarded
 
@@ -64,27 +70,27 @@ groups = {
 }
 for name, group in groups.items():
     for command in group.registered_commands:
-        command.callback = _plain_errors(command.callback) if command.callback else None
+        command.callback = _guarded(command.callback) if command.callback else None
     app.add_typer(group, name=name)
-app.command("show")(_plain_errors(show.show))
-app.command("train")(_plain_errors(train.train))
-app.command("average")(_plain_errors(average.average))
-app.command("passages")(_plain_errors(passages.mix))
-app.command("dapt")(_plain_errors(dapt.dapt))
-app.command("perplexity")(_plain_errors(perplexity.perplexity))
-app.command("ablation")(_plain_errors(ablation.ablation))
-app.command("search")(_plain_errors(search.search))
-app.command("common")(_plain_errors(common.common))
-app.command("select")(_plain_errors(select.select))
-app.command("calibrate")(_plain_errors(calibrate.calibrate))
-app.command("evaluate")(_plain_errors(evaluate.evaluate))
-app.command("robustness")(_plain_errors(robustness.robustness))
-app.command("cross")(_plain_errors(cross.cross))
-app.command("compare")(_plain_errors(compare.compare))
-app.command("report")(_plain_errors(report.report))
-app.command("card")(_plain_errors(card.card))
-app.command("export")(_plain_errors(export.export))
-app.command("package")(_plain_errors(package.package))
+app.command("show")(_guarded(show.show))
+app.command("train")(_guarded(train.train))
+app.command("average")(_guarded(average.average))
+app.command("passages")(_guarded(passages.mix))
+app.command("dapt")(_guarded(dapt.dapt))
+app.command("perplexity")(_guarded(perplexity.perplexity))
+app.command("ablation")(_guarded(ablation.ablation))
+app.command("search")(_guarded(search.search))
+app.command("common")(_guarded(common.common))
+app.command("select")(_guarded(select.select))
+app.command("calibrate")(_guarded(calibrate.calibrate))
+app.command("evaluate")(_guarded(evaluate.evaluate))
+app.command("robustness")(_guarded(robustness.robustness))
+app.command("cross")(_guarded(cross.cross))
+app.command("compare")(_guarded(compare.compare))
+app.command("report")(_guarded(report.report))
+app.command("card")(_guarded(card.card))
+app.command("export")(_guarded(export.export))
+app.command("package")(_guarded(package.package))
 
 
 def run() -> None:

@@ -1,6 +1,8 @@
 """Several processes that train together, started by ``torchrun``; or one alone."""
 
+import gc
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +50,23 @@ def threads(workers: int) -> int:
     import torch
 
     return max(1, torch.get_num_threads() // workers)
+
+
+def part() -> None:
+    """End the talk between the processes, at the end of a command that went well.
+
+    gloo's threads keep the last results they passed on. One that lets go of them while Python is
+    shut down waits for an interpreter that is gone, and the process aborts after all work is done.
+    After an error nothing is done: to part is to wait for the others, who may be gone.
+    """
+    if "torch.distributed" not in sys.modules:
+        return
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # A model shared by the processes has a hold on the group, and goes in cycles.
+        gc.collect()
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
