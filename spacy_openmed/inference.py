@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import backbones
+from . import backbones, engine
 from .adapters import Adapter
 from .errors import OpenMedError
+from .precision import resolve_inference
 from .pretraining import Pretraining
 from .windows import Encoding, SpecialTokens, cut, pack, pad, special_tokens, stitch
 
@@ -36,17 +37,21 @@ class SharedBackbone:
 
     folder (Path): Verified backbone folder.
     device (str): Torch device.
+    precision (str): "fp32", "bf16", "fp16", "int8", or "auto" for what the device does well.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, device: str = "cpu", precision: str = "fp32") -> None:
         self.folder = folder
         self.device = device
+        self.precision = resolve_inference(precision, torch.device(device).type)
         self.tokenizer = backbones.load_tokenizer(folder)
+        # W0, with a pre-training adapter if one is active: never changed by a task's.
         encoder: Any = backbones.load_encoder(folder).to(device)
         self.encoder = encoder
         self.special = special_tokens(self.tokenizer, int(encoder.config.pad_token_id or 0))
         self.positions = positions(encoder)
-        self._pristine: dict[str, torch.Tensor] = {}
+        self._engine = engine.build(encoder, self.precision)
+        self._merged: set[str] = set()
         self._active: Adapter | None = None
         self._pretraining: Pretraining | None = None
         self.lock = threading.Lock()
@@ -54,50 +59,58 @@ class SharedBackbone:
     def logits(self, adapter: Adapter, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Score a batch with an adapter.
 
-        ids, mask (int64[batch, length]): Special tokens included.
-        RETURNS (float32[batch, length, labels])
+        ids, mask (int64[batch, length]): Special tokens included, padding at the end.
+        RETURNS (float32[batch, length, labels]): 0 for padding.
         """
         with self.lock, torch.inference_mode():
             self._activate(adapter)
-            hidden = self.encoder(
-                input_ids=torch.from_numpy(ids).to(self.device),
-                # Without padding there is nothing to mask, and attention runs faster.
-                attention_mask=None if mask.all() else torch.from_numpy(mask).to(self.device),
-            )[0]
+            hidden = self._engine(
+                torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+            )
             scores = torch.nn.functional.linear(
                 hidden.float(), adapter.weight.to(self.device), adapter.bias.to(self.device)
             )
-        result: Floats = scores.cpu().numpy()
+        result = np.zeros((*ids.shape, scores.shape[1]), dtype=np.float32)
+        result[mask.astype(bool)] = scores.cpu().numpy()
         return result
 
     def _activate(self, adapter: Adapter) -> None:
         if self._active is adapter:
             return
         self._active = None
-        for path, original in self._pristine.items():
-            self.encoder.get_submodule(path).weight.copy_(original)
+        paths = set(self._merged)
         if adapter.pretraining is not self._pretraining:
-            self._change_base(adapter.pretraining)
-        for delta in adapter.deltas():
-            weight = self.encoder.get_submodule(delta.path).weight
-            if delta.path not in self._pristine:
-                self._pristine[delta.path] = weight.detach().clone()
-            weight.copy_(self._pristine[delta.path].float() + delta.matrix(self.device))
+            paths |= self._change_base(adapter.pretraining)
+        deltas = {delta.path: delta for delta in adapter.deltas()}
+
+        def weight(path: str) -> torch.Tensor:
+            original: torch.Tensor = self.encoder.get_submodule(path).weight
+            delta = deltas.get(path)
+            return original if delta is None else original + delta.matrix(self.device)
+
+        self._merged = set(deltas)
+        self._engine.rebuild(paths | self._merged, weight)
         self._active = adapter
 
-    def _change_base(self, wanted: Pretraining | None) -> None:
-        """Put another pre-training adapter under the task adapters, or none."""
-        self._pristine.clear()
+    def _change_base(self, wanted: Pretraining | None) -> set[str]:
+        """Put another pre-training adapter under the task adapters, or none.
+
+        RETURNS (set[str]): The modules whose weights are others now.
+        """
+        paths = set()
         if self._pretraining is not None:
             # Read again rather than kept: adapters on one backbone seldom differ in this.
             original: Any = backbones.load_encoder(self.folder)
             for delta in self._pretraining.deltas():
                 weight = original.get_submodule(delta.path).weight
                 self.encoder.get_submodule(delta.path).weight.copy_(weight)
+                paths.add(delta.path)
         self._pretraining = wanted
         if wanted is not None:
             for delta in wanted.deltas():
                 self.encoder.get_submodule(delta.path).weight.add_(delta.matrix(self.device))
+                paths.add(delta.path)
+        return paths
 
     def check(self, adapter: Adapter, source: str) -> None:
         """Refuse an adapter whose matrices do not fit this encoder.
@@ -135,23 +148,25 @@ def positions(encoder: torch.nn.Module) -> int | None:
     return None
 
 
-_shared: "weakref.WeakValueDictionary[tuple[str, str], SharedBackbone]" = (
+_shared: "weakref.WeakValueDictionary[tuple[str, str, str], SharedBackbone]" = (
     weakref.WeakValueDictionary()
 )
 _shared_lock = threading.Lock()
 
 
-def shared_backbone(folder: Path, device: str = "cpu") -> SharedBackbone:
+def shared_backbone(folder: Path, device: str = "cpu", precision: str = "fp32") -> SharedBackbone:
     """The process's one copy of a backbone; it lives as long as somebody holds it.
 
     folder (Path): Verified backbone folder; the same weights in two folders are one.
     device (str): Torch device.
+    precision (str): As ``SharedBackbone`` takes it.
     """
-    key = (backbones.file_sha256(folder / backbones.WEIGHTS), device)
+    resolved = resolve_inference(precision, torch.device(device).type)
+    key = (backbones.file_sha256(folder / backbones.WEIGHTS), device, resolved)
     with _shared_lock:
         backbone = _shared.get(key)
         if backbone is None:
-            backbone = SharedBackbone(folder, device)
+            backbone = SharedBackbone(folder, device, resolved)
             _shared[key] = backbone
     return backbone
 

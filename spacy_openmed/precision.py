@@ -1,4 +1,4 @@
-"""Which number format a training machine computes in."""
+"""Which number format a machine computes in."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import torch
 from .errors import OpenMedError
 
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+INT8 = "int8"
 
 
 def resolve_precision(name: str, device: str | None = None) -> str:
@@ -25,6 +26,21 @@ def resolve_precision(name: str, device: str | None = None) -> str:
     if device == "cuda" or (device is None and torch.cuda.is_available()):
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return "bf16" if _cpu_has_bf16() else "fp32"
+
+
+def resolve_inference(name: str, device: str) -> str:
+    """As ``resolve_precision``, for inference, which can do with 8 bits.
+
+    name (str): "auto", "bf16", "fp16", "fp32" or "int8", which "auto" never chooses.
+    device (str): "cuda" or "cpu".
+    RAISES (OpenMedError): Unknown name.
+    """
+    if name == INT8:
+        return name
+    if name not in PRECISIONS:
+        names = ", ".join(map(repr, (*PRECISIONS, INT8)))
+        raise OpenMedError(f"precision = {name!r}: choose {names}.")
+    return resolve_precision(name, device)
 
 
 def attention(precision: str) -> str | None:

@@ -1,0 +1,45 @@
+"""The arithmetic of inference: an encoder's hidden states from batches of wordpieces.
+
+Two engines compute the same: one for BERT's architecture, which skips padding altogether, and
+one that runs any other encoder as transformers has it. Both keep their weights in the format
+they compute in; the backbone's own stay as they are, in fp32, for adapters to be merged into.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
+
+import torch
+
+from .bert import BertEngine, fits
+from .module import ModuleEngine
+
+# The fp32 weight that is in effect for the module at a path.
+WeightOf = Callable[[str], torch.Tensor]
+
+
+class Engine(Protocol):
+    """Hidden states of an encoder in some number format."""
+
+    def rebuild(self, paths: Collection[str], weight: WeightOf) -> None:
+        """Take over other weights.
+
+        paths (Collection[str]): Modules of the encoder whose weight has changed.
+        weight (WeightOf): The weight of a module, changed or not.
+        """
+
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Run a batch.
+
+        ids, mask (int64[batch, length]): Special tokens included, padding at the end.
+        RETURNS (float[total, hidden]): One row for each wordpiece that is not padding, window
+            after window.
+        """
+
+
+def build(encoder: Any, precision: str) -> Engine:
+    """The fastest engine for an encoder.
+
+    encoder (PreTrainedModel): In fp32; it is not changed, and what can be shared with it is.
+    precision (str): "fp32", "bf16", "fp16" or "int8".
+    """
+    return BertEngine(encoder, precision) if fits(encoder) else ModuleEngine(encoder, precision)

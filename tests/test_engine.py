@@ -1,0 +1,211 @@
+"""The arithmetic of inference: two engines, four number formats, one result."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModel,
+    BertConfig,
+    DebertaV2Config,
+    ElectraConfig,
+    PretrainedConfig,
+    RobertaConfig,
+)
+
+from spacy_openmed import backbones
+from spacy_openmed.engine import build
+from spacy_openmed.engine.attention import attend
+from spacy_openmed.engine.bert import BertEngine
+from spacy_openmed.engine.linear import linear
+from spacy_openmed.engine.module import ModuleEngine
+from spacy_openmed.errors import OpenMedError
+from spacy_openmed.inference import SharedBackbone
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 40,
+    # So large that every weight has a say: attention would be even all over otherwise.
+    "initializer_range": 0.2,
+}
+# How far hidden states, which layer norm keeps near 1, may be from fp32's.
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.1, "int8": 0.15}
+
+
+def encoder_of(config: PretrainedConfig) -> Any:
+    torch.manual_seed(3)
+    return AutoModel.from_config(config).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def bert() -> Any:
+    return encoder_of(BertConfig(**SIZES))
+
+
+def batch(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    draw = np.random.default_rng(0)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = torch.from_numpy(draw.integers(1, SIZES["vocab_size"], length))
+        mask[row, :length] = 1
+    return ids, mask
+
+
+def expected(encoder: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return encoder(input_ids=ids, attention_mask=mask)[0][mask.bool()]
+
+
+def run(engine: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return engine(ids, mask).float()
+
+
+@pytest.mark.parametrize("precision", list(TOLERANCE))
+@pytest.mark.parametrize(
+    "config",
+    [
+        BertConfig(**SIZES),
+        BertConfig(**SIZES, hidden_act="relu"),
+        ElectraConfig(**SIZES, embedding_size=16),
+        ElectraConfig(**SIZES, embedding_size=32),
+    ],
+    ids=["bert", "relu", "electra", "electra-square"],
+)
+def test_the_fast_engine_computes_what_transformers_does(
+    config: PretrainedConfig, precision: str
+) -> None:
+    encoder = encoder_of(config)
+    engine = build(encoder, precision)
+    assert isinstance(engine, BertEngine)
+    ids, mask = batch([17, 17, 9, 3, 1])
+    found = run(engine, ids, mask)
+    assert (found - expected(encoder, ids, mask)).abs().max() < TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("config", [RobertaConfig(**SIZES), DebertaV2Config(**SIZES)])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_other_architectures_run_as_they_are(config: PretrainedConfig, precision: str) -> None:
+    encoder = encoder_of(config)
+    engine = build(encoder, precision)
+    assert isinstance(engine, ModuleEngine)
+    ids, mask = batch([17, 9, 9])
+    found = run(engine, ids, mask)
+    assert (found - expected(encoder, ids, mask)).abs().max() < TOLERANCE[precision]
+    with pytest.raises(OpenMedError, match=r"'int8' is not possible .*type '.*choose 'fp32'"):
+        build(encoder, "int8")
+
+
+@settings(max_examples=25, deadline=None)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=8))
+def test_a_window_does_not_depend_on_its_batch(lengths: list[int]) -> None:
+    encoder = encoder_of(BertConfig(**SIZES))
+    engine = build(encoder, "fp32")
+    ids, mask = batch(lengths)
+    together = run(engine, ids, mask).split(lengths)
+    for row, length in enumerate(lengths):
+        alone = run(engine, ids[row : row + 1, :length], mask[row : row + 1, :length])
+        torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [BertEngine, ModuleEngine])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "embeddings.word_embeddings",
+        "encoder.layer.0.attention.self.key",
+        "encoder.layer.1.attention.output.dense",
+        "encoder.layer.1.intermediate.dense",
+    ],
+)
+def test_a_rebuilt_weight_is_used_and_the_encoder_is_not_touched(
+    make: Callable[[Any, str], Any], precision: str, path: str
+) -> None:
+    encoder, other = encoder_of(BertConfig(**SIZES)), encoder_of(BertConfig(**SIZES))
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    changed = other.get_submodule(path)
+    changed.weight.add_(torch.randn_like(changed.weight) * 0.1)
+    ids, mask = batch([12, 7])
+    engine = make(encoder, precision)
+    original = run(engine, ids, mask)
+    engine.rebuild([path], lambda name: other.get_submodule(name).weight)
+    found = run(engine, ids, mask)
+    assert (found - original).abs().max() > 0.01
+    assert (found - expected(other, ids, mask)).abs().max() < TOLERANCE[precision]
+    engine.rebuild([path], lambda name: encoder.get_submodule(name).weight)
+    torch.testing.assert_close(run(engine, ids, mask), original)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+
+
+def test_fp32_costs_no_second_copy_of_what_no_adapter_changes(bert: Any) -> None:
+    """Of a large backbone that would be a gigabyte."""
+    path = "encoder.layer.0.intermediate.dense"
+    shared = ModuleEngine(bert, "fp32").encoder
+    assert all(a is b for a, b in zip(shared.parameters(), bert.parameters(), strict=True))
+    shared = ModuleEngine(bert, "bf16").encoder
+    assert shared.get_submodule(path).weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 3000.0])
+def test_attention_of_scores_of_any_size(scale: float) -> None:
+    """The sums of exponentials overflow where the scores are large: that is seen and mended."""
+    torch.manual_seed(0)
+    groups = [(9, 2), (4, 1)]
+    qkv = torch.randn(22, 3 * 16)
+    qkv[:, :32] *= scale**0.5
+    exact = attend(qkv, groups, 2)
+    found = attend(qkv.bfloat16(), groups, 2)
+    assert found.dtype == torch.bfloat16 and torch.isfinite(found.float()).all()
+    # Large scores decide between neighbours by a difference that bf16 rounds away.
+    close = (found.float() - exact).abs().amax(dim=1) < 0.1
+    assert close.float().mean() > (0.99 if scale == 1 else 0.5)
+
+
+def test_scores_that_are_all_very_small_are_mended_too() -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(6, 3 * 8)
+    qkv[:, :8], qkv[:, 8:16] = 20.0, -20.0
+    exact = attend(qkv, [(6, 1)], 1)
+    torch.testing.assert_close(
+        attend(qkv.bfloat16(), [(6, 1)], 1).float(), exact, atol=0.02, rtol=0.02
+    )
+
+
+def test_8_bits_of_each_row_and_output() -> None:
+    torch.manual_seed(0)
+    weight, bias = torch.randn(24, 40), torch.randn(24)
+    # Rows of very different sizes: one scale for all would lose the small ones.
+    rows = torch.randn(7, 40) * torch.tensor([1e-3, 1, 1e3, 1, 0, 1, 1])[:, None]
+    found = linear(weight, bias, "int8")(rows)
+    exact = rows @ weight.t()
+    error = (found - bias - exact).abs().amax(dim=1)
+    assert (error <= 0.03 * exact.abs().amax(dim=1) + 1e-4).all()
+
+
+def test_auto_and_unknown_precisions(tiny_backbone: Path) -> None:
+    assert SharedBackbone(tiny_backbone).precision == "fp32"
+    assert SharedBackbone(tiny_backbone, precision="auto").precision in ("fp32", "bf16")
+    assert SharedBackbone(tiny_backbone, precision="int8").precision == "int8"
+    with pytest.raises(OpenMedError, match=r"'fp8': choose .*'int8'"):
+        SharedBackbone(tiny_backbone, precision="fp8")
+
+
+def test_minilm_in_half_precision_is_the_same_model(minilm: Path) -> None:
+    encoder = backbones.load_encoder(minilm)
+    ids, mask = batch([40, 31, 12])
+    for precision, tolerance in (("fp32", 1e-4), ("bf16", 0.15), ("int8", 0.3)):
+        found = run(build(encoder, precision), ids, mask)
+        assert (found - expected(encoder, ids, mask)).abs().max() < tolerance
