@@ -73,7 +73,7 @@ def align(doc: Doc, entities: Sequence[Entity], mode: str) -> list[tuple[Span, f
         raise OpenMedError(f"Unknown alignment {mode!r}: choose one of {', '.join(ALIGNMENTS)}.")
     if not entities:
         return []
-    found = _trim(entities, doc.text)
+    found = _trim(doc, entities)
     if mode == "split":
         split_tokens(doc, (edge for entity in found for edge in (entity.start, entity.end)))
     placed = _place(doc, found, mode)
@@ -321,22 +321,29 @@ def _replace_spans(doc: Doc, group: Any, spans: Sequence[Span], first: NDArray[A
         group[i] = Span(doc, start, end, label=span.label, kb_id=span.kb_id, span_id=span.id)
 
 
-def _trim(entities: Sequence[Entity], text: str) -> list[Entity]:
+def _trim(doc: Doc, entities: Sequence[Entity]) -> list[Entity]:
     """Entities without white space at their ends.
 
+    doc (Doc): The doc they are on.
     entities (Sequence[Entity]): Entities, in any order.
-    text (str): The text they are on.
     RETURNS (list[Entity]): In text order; without those of white space only.
     RAISES (OpenMedError): An entity that is empty or reaches outside of the text.
     """
+    starts, _ = _token_edges(doc)
+    length = int(starts[-1]) + len(doc[-1].text_with_ws) if len(doc) else 0
     trimmed = []
     for entity in entities:
-        if not 0 <= entity.start < entity.end <= len(text):
+        if not 0 <= entity.start < entity.end <= length:
             raise OpenMedError(
-                f"{entity} is empty or outside of the text of {len(text)} characters: check "
+                f"{entity} is empty or outside of the text of {length} characters: check "
                 "that its offsets count characters (not bytes) of this very text."
             )
-        inner = text[entity.start : entity.end]
+        # The tokens around it, rather than doc.text, which is put together at every call.
+        first = int(np.searchsorted(starts, entity.start, side="right")) - 1
+        last = int(np.searchsorted(starts, entity.end, side="left"))
+        around = "".join(token.text_with_ws for token in doc[first:last])
+        base = int(starts[first])
+        inner = around[entity.start - base : entity.end - base]
         start = entity.end - len(inner.lstrip())
         end = entity.start + len(inner.rstrip())
         if start < end:
