@@ -12,31 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import regex
 
+from .characters import APART, UNREADABLE, Codes, codes, is_plain, is_space
 from .errors import OpenMedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-# A WordPiece tokenizer gives up on words longer than this (max_input_chars_per_word)
-# and calls the whole word unknown, entities inside it included. Half of its limit,
-# because normalisation (NFD) can lengthen a word.
+# Words that are too long for a tokenizer are cut into runs of this many characters: half of
+# its limit, because normalisation (NFD) can lengthen a word.
 MAX_RUN = 50
-LONG_RUN = 100
 # Longer texts are handed to the tokenizer in pieces cut at white space: its memory is
 # bounded and the pieces are tokenised in parallel.
 SEGMENT = 20_000
-
-# Ends of words as WordPiece tokenizers see them: of the symbols only the ASCII ones.
-# Emoji, too, stand apart: WordPiece does not split at them and has none in its vocabulary,
-# so the word that one is glued to would be unknown.
-_EMOJI = r"\p{Emoji_Presentation}[\p{Extended_Pictographic}\p{Emoji_Modifier}\u200d\ufe0f]*"
-_APART = regex.compile(rf"[^\s\p{{P}}$+<=>^`|~]{{{LONG_RUN + 1},}}|{_EMOJI}")
 _BREAK = regex.compile(r"\s(?=\S)")
-# Half a surrogate pair, which is no text to a tokenizer; white space that BERT's deletes as
-# control characters: the words around a form feed would become one; and control characters
-# that SentencePiece deletes at the beginning of a text, which moves all offsets by one.
-_UNREADABLE = regex.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\x8f\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -96,9 +85,12 @@ def encode_batch(texts: Sequence[str], tokenizer: "Tokenizer") -> list[Encoding]
     pieces: list[str] = []
     bases: list[int] = []
     owners: list[int] = []
-    for owner, text in enumerate(map(_readable, texts)):
-        for start, end in _segments(text):
-            pieces.append(text[start:end])
+    characters = [codes(text) for text in texts]
+    for owner, (text, points) in enumerate(zip(texts, characters, strict=True)):
+        plain = is_plain(points)
+        readable = text if plain else _readable(text)
+        for start, end in _segments(readable, plain):
+            pieces.append(readable[start:end])
             bases.append(start)
             owners.append(owner)
     ids: list[list[NDArray[np.int32]]] = [[] for _ in texts]
@@ -111,13 +103,13 @@ def encode_batch(texts: Sequence[str], tokenizer: "Tokenizer") -> list[Encoding]
             np.asarray(encoded.offsets, dtype=np.int32).reshape(-1, 2) + np.int32(base)
         )
     return [
-        _encoding(text, text_ids, text_offsets)
-        for text, text_ids, text_offsets in zip(texts, ids, offsets, strict=True)
+        _encoding(points, text_ids, text_offsets)
+        for points, text_ids, text_offsets in zip(characters, ids, offsets, strict=True)
     ]
 
 
 def _encoding(
-    text: str, ids: "list[NDArray[np.int32]]", offsets: "list[NDArray[np.int32]]"
+    points: Codes, ids: "list[NDArray[np.int32]]", offsets: "list[NDArray[np.int32]]"
 ) -> Encoding:
     if not ids:
         empty = np.zeros(0, dtype=np.int32)
@@ -125,10 +117,10 @@ def _encoding(
     spans = np.concatenate(offsets)
     starts, ends = spans[:, 0].copy(), spans[:, 1].copy()
     # SentencePiece counts the blank before a word as part of it; an entity never starts there.
-    space = np.fromiter((c.isspace() for c in text), dtype=bool, count=len(text))
+    space = is_space(points)
     if space.any() and len(starts):
         for _ in range(2):
-            leading = (starts < ends) & space[np.minimum(starts, len(text) - 1)]
+            leading = (starts < ends) & space[np.minimum(starts, len(points) - 1)]
             starts[leading] += 1
             trailing = (starts < ends) & space[np.maximum(ends - 1, 0)]
             ends[trailing] -= 1
@@ -137,13 +129,13 @@ def _encoding(
 
 def _readable(text: str) -> str:
     """The text, with characters of the same number that every tokenizer takes."""
-    return _UNREADABLE.sub(lambda match: " " if match[0].isspace() else "\ufffd", text)
+    return UNREADABLE.sub(lambda match: " " if match[0].isspace() else "\ufffd", text)
 
 
-def _segments(text: str) -> Iterator[tuple[int, int]]:
+def _segments(text: str, plain: bool) -> Iterator[tuple[int, int]]:
     """Character ranges, in order and without gaps, that are tokenised apart."""
     start = 0
-    for run in _APART.finditer(text):
+    for run in () if plain else APART.finditer(text):
         first, last = run.span()
         yield from _at_white_space(text, start, first)
         for cut in range(first, last, MAX_RUN):
