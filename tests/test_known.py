@@ -19,8 +19,10 @@ from spacy_openmed.cli.app import app
 from spacy_openmed.corpora import formats, known, own, registry
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.folder import SPLITS, installed, read_split
+from spacy_openmed.corpora.guarded import read_guarded
 from spacy_openmed.corpora.known import fingerprints, shared_with_test
 from spacy_openmed.entities import Entity
+from spacy_openmed.errors import OpenMedError
 
 # Ours, so that what is found in it can be tried without the corpora.
 ASSETS = Path(__file__).parents[1] / "assets" / "sample"
@@ -252,4 +254,11 @@ def test_no_command_takes_test_for_dev_of_a_corpus(
     output = tmp_path / "run"
     for command in ("train", "search"):
         refused(command, "--backbone", tiny_backbone, "--output", output, *corpus)
+    refused("average", adapter, adapter, "--output", output, *corpus)
     assert not output.exists()
+    runs = ("--runs", tmp_path / "runs", "--backbones", tiny_backbone, "--datasets", "sample")
+    refused("recipe", "search", *runs, "--corpus", dev_is_test, "--trials", 1)
+    for part in ("train", "dev"):
+        read_guarded(ASSETS, "sample", part)
+    with pytest.raises(OpenMedError, match="dev of 'sample' has the text of"):
+        read_guarded(dev_is_test, "sample", "dev")

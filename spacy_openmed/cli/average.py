@@ -14,11 +14,11 @@ def average(
     output: Path = typer.Option(..., help="Gets adapter/"),
 ) -> None:
     """Average the weights of several runs; the bias of "O" is chosen on dev."""
-    from ..corpora.folder import read_split
+    from ..corpora.guarded import read_guarded
     from ..evaluation.calibration import calibrate_new
     from ..training.average import average as run
 
-    dev = read_split(corpus, dataset, "dev")
+    dev = read_guarded(corpus, dataset, "dev")
     record = run(adapter, dev, output)
     typer.echo(
         f"dev raw F1 {record['dev']['f1']:.2f} with bias {record['outside_bias']}; "

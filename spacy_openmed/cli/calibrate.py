@@ -30,13 +30,14 @@ def calibrate(
     What it finds stays the same. It is another adapter by its hash, so calibrate before 'select'
     and 'evaluate'.
     """
+    from ..corpora.guarded import read_guarded
     from ..evaluation import calibration
     from ..files import write_json
 
     if bool(dataset) == (dev is not None):
         raise OpenMedError("Give either --dataset for a prepared corpus, or --dev.")
     documents = (
-        inputs.prepared_split(corpus, dataset, calibration.DEV)
+        read_guarded(corpus, dataset, calibration.DEV)
         if dev is None
         else inputs.own_documents(dev, format_name, keep_going)
     )

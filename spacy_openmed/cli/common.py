@@ -25,7 +25,7 @@ def common(
     threads: int = typer.Option(0, min=0, help="Of torch [all]"),
 ) -> None:
     """Derive one configuration for all corpora, and run it on each (dev) to see what it costs."""
-    from ..corpora.folder import read_split
+    from ..corpora.guarded import read_guarded
     from ..evaluation.common_table import table
     from ..training.search.common import CONFIGURATION, NOTE, read
     from ..training.search.common import common as run
@@ -33,8 +33,8 @@ def common(
     searches = read(folders)
     corpora = {
         one.dataset: (
-            read_split(corpus, one.dataset, "train"),
-            read_split(corpus, one.dataset, "dev"),
+            read_guarded(corpus, one.dataset, "train"),
+            read_guarded(corpus, one.dataset, "dev"),
         )
         for one in searches
     }

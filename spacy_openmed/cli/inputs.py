@@ -56,42 +56,17 @@ def own_documents(path: Path, format_name: str | None, keep_going: bool) -> "lis
     RAISES (OpenMedError): Names file, line and reason; or it is test of a known corpus.
     """
     from ..corpora import own
+    from ..corpora.guarded import refuse_test
     from ..corpora.problems import Skipped, stop
 
     skipped = Skipped()
     documents = own.load(path, format_name, skipped if keep_going else stop)
-    _refuse_test(documents, str(path))
+    refuse_test(documents, str(path))
     for message in skipped.messages:
         say(message, warning=True)
     if keep_going:
         say(f"{path}: left out: {skipped.count}")
     return documents
-
-
-def prepared_split(corpus: Path | None, dataset: str, split: str) -> "list[Document]":
-    """The train or dev split of a prepared corpus.
-
-    corpus (Path | None): See ``corpora.folder.read_split``.
-    RAISES (OpenMedError): What is wrong with it; or it is test under another name.
-    """
-    from ..corpora.folder import read_split
-
-    documents = read_split(corpus, dataset, split)
-    _refuse_test(documents, f"{split} of '{dataset}'")
-    return documents
-
-
-def _refuse_test(documents: "list[Document]", what: str) -> None:
-    """A look at test by way of its file is in no ledger, and training on test spoils all looks."""
-    from ..corpora.known import shared_with_test
-
-    shared = shared_with_test(documents)
-    if shared is not None:
-        raise OpenMedError(
-            f"{what} has the text of {shared}. Nothing is trained, chosen or fitted with test, and "
-            f"every look at it is recorded: to measure on it use --dataset {shared.datasets[0]} "
-            f"--split test of 'evaluate', for anything else leave those texts out."
-        )
 
 
 def train_and_dev(
@@ -107,9 +82,11 @@ def train_and_dev(
     RAISES (OpenMedError): Only one of the files, no dataset, what is wrong with the data, or one
         of the two is test of a known corpus.
     """
+    from ..corpora.guarded import read_guarded
+
     check_train_and_dev(dataset, train_file, dev_file)
     if train_file is None or dev_file is None:
-        return prepared_split(corpus, dataset, "train"), prepared_split(corpus, dataset, "dev")
+        return read_guarded(corpus, dataset, "train"), read_guarded(corpus, dataset, "dev")
     return _own(dataset, train_file, dev_file, format_name, keep_going)
 
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .. import backbones, pretraining
 from ..about import __version__
 from ..corpora.documents import Document
-from ..corpora.folder import read_split
+from ..corpora.guarded import read_guarded
 from ..errors import OpenMedError
 from ..files import write_json
 from ..precision import resolve_precision
@@ -104,7 +104,7 @@ class Ablation:
 
         They are the same for every variant and seed.
         """
-        return self.share_of(read_split(self.corpora, corpus, split), split)
+        return self.share_of(read_guarded(self.corpora, corpus, split), split)
 
     def share_of(self, documents: list[Document], split: str) -> list[Document]:
         return share(documents, getattr(self.settings, f"{split}_characters"))
@@ -289,7 +289,7 @@ def _header(plan: Ablation) -> dict[str, Any]:
 
 
 def _data(plan: Ablation, corpus: str, split: str) -> dict[str, Any]:
-    whole = read_split(plan.corpora, corpus, split)
+    whole = read_guarded(plan.corpora, corpus, split)
     return describe(plan.share_of(whole, split), whole)
 
 

@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list
 from .. import adapters, backbones, pretraining
 from ..adapters import TRAINING
 from ..corpora.documents import Document
-from ..corpora.folder import read_split
+from ..corpora.guarded import read_guarded
 from ..corpora.statistics import content_hash
 from ..errors import OpenMedError
 from ..evaluation.calibration import calibrate_new
@@ -145,8 +145,8 @@ def search_all(
             FinetuneSettings, settings.choose("finetune", backbone, chosen.finetune)
         )
         plan = Search(
-            read_split(corpora, dataset, "train"),
-            read_split(corpora, dataset, "dev"),
+            read_guarded(corpora, dataset, "train"),
+            read_guarded(corpora, dataset, "dev"),
             dataset,
             backbone,
             runs.search(dataset, backbone),
@@ -183,7 +183,7 @@ def train_all(
         init = runs.dapt(backbone) / ADAPTER
         if chosen.init == "continue":
             chosen = replace(chosen, lora=same_shape(chosen.lora, init))
-        train, dev = (read_split(corpora, dataset, split) for split in ("train", "dev"))
+        train, dev = (read_guarded(corpora, dataset, split) for split in ("train", "dev"))
         if _is_made(folder, _facts(chosen, backbone, init, train, dev)):
             say(f"{dataset} x {backbone}: trained before")
         else:
@@ -200,7 +200,7 @@ def train_all(
             made[pair] = _hash(folder)
             # What was noted before has been chosen and looked at under its hash.
             if before.get(pair) != made[pair] and not _read(folder / TRAINING).get("calibration"):
-                calibrate_new(folder, read_split(corpora, dataset, "dev"), say)
+                calibrate_new(folder, read_guarded(corpora, dataset, "dev"), say)
                 made[pair] = _hash(folder)
         runs.note("train", made)
 
