@@ -1,9 +1,12 @@
 """One adapter out of several runs: the mean of their weights.
 
 "Model soups" (Wortsman et al., arXiv 2203.05482): fine-tuning runs that start from the same
-weights end in the same basin, where the mean of two is often better than either. The means
-of A and of B are taken apart, which is only sensible because the runs also share those
-matrices at the start (``--init-adapter``).
+weights end in the same basin, where the mean of two is often better than either.
+
+Of runs that went on with a pre-training adapter's LoRA the means of A and of B are taken apart,
+which is only sensible because they also share those matrices at the start. Of runs that began a
+LoRA of their own on merged weights the updates themselves are averaged: side by side their
+matrices are one LoRA of the ranks' sum, (s/k)·[B1 … Bk]·[A1; …; Ak].
 """
 
 import json
@@ -24,12 +27,15 @@ from ..decoding import decode
 from ..errors import OpenMedError
 from ..evaluation.scores import score
 from ..inference import shared_backbone
+from ..low_rank import LINEAR
 from ..predictor import Predictor
 from .energy import total
 
 # The mean of two networks is less sure of "O" than either, and finds too much: what is added
 # to its logit is chosen on dev.
 OUTSIDE_BIASES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+# With these the scale of a LoRA is not alpha by the one rank.
+_NOT_BY_RANK = ("use_rslora", "rank_pattern", "alpha_pattern")
 # What a record says of one run alone.
 _OF_ONE = ("epochs", "resumed", "calibration")
 
@@ -50,16 +56,15 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
     records = [_record(part, folder) for part, folder in zip(parts, folders, strict=True)]
     _check(parts, records)
     first = parts[0]
+    lora_config, lora = _mean_of_lora(parts)
     mean = Adapter(
         # The temperature is of one run's scores.
         replace(first.info, temperature=1.0),
-        first.lora_config,
-        {
-            name: torch.stack([part.lora[name].float() for part in parts]).mean(0).half()
-            for name in first.lora
-        },
+        lora_config,
+        lora,
         torch.stack([part.weight for part in parts]).mean(0),
         torch.stack([part.bias for part in parts]).mean(0),
+        pretraining=first.pretraining,
     )
     backbone = shared_backbone(backbones.find(first.info.backbone))
     texts = [document.text for document in dev]
@@ -102,6 +107,26 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
     return record
 
 
+def _mean_of_lora(
+    parts: Sequence[Adapter],
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """RETURNS (tuple): PEFT's configuration and the matrices."""
+    first = parts[0]
+    together = {name: [part.lora[name] for part in parts] for name in first.lora}
+    if first.pretraining is None:
+        return first.lora_config, {
+            name: torch.stack([one.float() for one in found]).mean(0).to(found[0].dtype)
+            for name, found in together.items()
+        }
+    # alpha stays: divided by k times the rank it is the scale of the mean.
+    config = {**first.lora_config, "r": first.lora_config["r"] * len(parts)}
+    return config, {
+        # A has a row for each rank, B a column.
+        name: torch.cat(found, dim=0 if name.endswith(LINEAR[0]) else 1)
+        for name, found in together.items()
+    }
+
+
 def _record(adapter: Adapter, folder: Path) -> dict[str, Any]:
     if adapters.TRAINING not in adapter.card:
         raise OpenMedError(f"{folder} has no {adapters.TRAINING}: it cannot be averaged.")
@@ -120,6 +145,7 @@ def _check(parts: Sequence[Adapter], records: Sequence[dict[str, Any]]) -> None:
             part.lora_config["lora_alpha"],
             str(part.lora_config["target_modules"]),
             record["init_adapter"],
+            part.info.pretraining,
             record["data"]["train"],
             part.info.window,
             part.info.overlap,
@@ -130,4 +156,13 @@ def _check(parts: Sequence[Adapter], records: Sequence[dict[str, Any]]) -> None:
         raise OpenMedError(
             "Only adapters with the same types, backbone, LoRA shape and --init-adapter can be "
             "averaged: the mean of runs that started apart is noise."
+        )
+    first = parts[0]
+    plain = all(name.endswith(LINEAR) for name in first.lora)
+    if first.pretraining is not None and (
+        not plain or any(first.lora_config.get(key) for key in _NOT_BY_RANK)
+    ):
+        raise OpenMedError(
+            f"Adapters on merged weights can be averaged if their LoRA is on linear layers only "
+            f"and plain (no {', '.join(_NOT_BY_RANK)})."
         )
