@@ -1,8 +1,9 @@
 """The pipeline component ``openmed_ner``."""
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,24 +18,21 @@ from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Optimizer, set_dropout_rate
-from tokenizers import Tokenizer
 
-from . import adapters, backbones
+from . import adapters, backbones, checkpoints
 from .alignment import align
 from .annotation import annotate
 from .config import DEFAULT_CONFIG, check_config
 from .decoding import decode
 from .entities import Entity
 from .errors import OpenMedError
-from .files import atomic_folder
 from .inference import Floats
 from .labelling import IGNORED, label_wordpieces, outermost
 from .network import tagging_loss
+from .sources import BACKBONE
 from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
 
 DEFAULT_BACKBONE = "minilm"
-_TOKENIZER = "tokenizer.json"
-_BACKBONE = "backbone"
 
 
 @Language.factory(
@@ -57,6 +55,7 @@ def make_openmed_ner(
     dataset: str | list[str] | None,
     backbone: str | None,
     adapter: str | Path | None,
+    checkpoint: str | Path | None,
     annotate: str,
     spans_key: str,
     threshold: float | dict[str, float],
@@ -64,6 +63,7 @@ def make_openmed_ner(
     edges: str,
     overwrite: bool,
     labels: dict[str, str],
+    precision: str,
     batch_wordpieces: int,
     window: int,
     overlap: int,
@@ -75,6 +75,8 @@ def make_openmed_ner(
     dataset (str | list[str] | None): One of the 12 dataset ids, or several of them.
     backbone (str | None): Backbone id; None takes the best adapter for the dataset.
     adapter (str | Path | None): Folder of an adapter; wins over ``dataset``.
+    checkpoint (str | Path | None): Folder or hub id of a Hugging Face model for token
+        classification, which takes the place of backbone and adapter.
     annotate (str): "ents" writes doc.ents, "spans" doc.spans[spans_key], "both" both.
     spans_key (str): Key of doc.spans; its ``attrs["scores"]`` has one score a span.
     threshold (float | dict[str, float]): Entities with a lower score are dropped; a dict
@@ -85,9 +87,11 @@ def make_openmed_ner(
     overwrite (bool): False keeps entities that are already there; True replaces those that
         overlap with new ones.
     labels (dict[str, str]): Labels to rename.
+    precision (str): What inference computes in: "auto" (bf16 on GPUs, and on processors that
+        have it, else fp32), "fp32", "bf16", "fp16" or "int8".
     batch_wordpieces (int): Size of a packed batch.
     window, overlap (int): Wordpieces; longer texts are read in overlapping windows.
-    bundle_backbone (bool): to_disk writes the backbone, too.
+    bundle_backbone (bool): to_disk writes the weights of the backbone or checkpoint, too.
     scorer (Callable | None): The scorer.
     RAISES (OpenMedError): A value that is not possible.
     """
@@ -98,6 +102,7 @@ def make_openmed_ner(
         dataset=dataset,
         backbone=backbone,
         adapter=adapter,
+        checkpoint=checkpoint,
         annotate=annotate,
         spans_key=spans_key,
         threshold=threshold,
@@ -105,6 +110,7 @@ def make_openmed_ner(
         edges=edges,
         overwrite=overwrite,
         labels=labels,
+        precision=precision,
         batch_wordpieces=batch_wordpieces,
         window=window,
         overlap=overlap,
@@ -114,7 +120,7 @@ def make_openmed_ner(
 
 
 class OpenMedNER(TrainablePipe):
-    """Biomedical entities from LoRA adapters on a transformer.
+    """Biomedical entities from LoRA adapters on a transformer, or from a checkpoint.
 
     The parameters are those of ``make_openmed_ner``. They are kept in ``cfg`` and may be
     changed there; a saved pipeline takes them from its config.
@@ -129,6 +135,7 @@ class OpenMedNER(TrainablePipe):
         dataset: str | Sequence[str] | None = None,
         backbone: str | None = None,
         adapter: str | Path | None = None,
+        checkpoint: str | Path | None = None,
         annotate: str = "ents",
         spans_key: str = "openmed",
         threshold: float | Mapping[str, float] = 0.0,
@@ -136,6 +143,7 @@ class OpenMedNER(TrainablePipe):
         edges: str = "word",
         overwrite: bool = False,
         labels: Mapping[str, str] | None = None,
+        precision: str = "auto",
         batch_wordpieces: int = 4096,
         window: int = 256,
         overlap: int = 50,
@@ -150,6 +158,7 @@ class OpenMedNER(TrainablePipe):
             "dataset": dataset,
             "backbone": backbone,
             "adapter": str(adapter) if adapter is not None else None,
+            "checkpoint": str(checkpoint) if checkpoint is not None else None,
             "annotate": annotate,
             "spans_key": spans_key,
             "threshold": threshold,
@@ -157,22 +166,28 @@ class OpenMedNER(TrainablePipe):
             "edges": edges,
             "overwrite": overwrite,
             "labels": dict(labels or {}),
+            "precision": precision,
             "batch_wordpieces": batch_wordpieces,
             "window": window,
             "overlap": overlap,
             "bundle_backbone": bundle_backbone,
         }
         check_config(self.cfg)
+        self._tell_model()
+
+    def _tell_model(self) -> None:
+        for key in ("batch_wordpieces", "window", "overlap", "precision"):
+            self.model.attrs[key] = self.cfg[key]
 
     @property
     def shim(self) -> TaggerShim:
-        """What holds adapters, backbone and, in training, the network."""
+        """What holds the source of logits and, in training, the network."""
         return shim_of(self.model)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels of the entities that the component can find; none before it has any."""
-        if not self.shim.loaded and (self.cfg["dataset"] or self.cfg["adapter"]):
+        if self._configured:
             # spaCy asks for labels at any time; what is missing is said when it is needed.
             with suppress(OpenMedError):
                 self._load()
@@ -189,7 +204,7 @@ class OpenMedNER(TrainablePipe):
         """Find the entities of some docs, which are not changed.
 
         docs (Iterable[Doc]): The docs.
-        RETURNS (list[list[Entity]]): For each doc in text order; those of one adapter are
+        RETURNS (list[list[Entity]]): For each doc in text order; those of one head are
             disjoint.
         """
         docs = list(docs)
@@ -197,14 +212,18 @@ class OpenMedNER(TrainablePipe):
         texts = [doc.text for doc in docs]
         tagged: list[Tagged] = self.model.predict(docs)
         found: list[list[Entity]] = [[] for _ in docs]
-        for index, adapter in enumerate(self.shim.adapters):
+        edges = self.cfg["edges"]
+        for index, head in enumerate(self.shim.heads()):
             decoded = decode(
                 texts,
                 [t.encoding for t in tagged],
-                [t.logits[index] for t in tagged],
-                [self._rename(t) for t in adapter.info.types],
-                self.cfg["edges"],
-                adapter.info.temperature,
+                [
+                    head.to_bio(text, t.encoding, t.logits[index], edges)
+                    for text, t in zip(texts, tagged, strict=True)
+                ],
+                [self._rename(t) for t in head.types],
+                edges,
+                head.temperature,
                 self.cfg["threshold"],
             )
             for entities, new in zip(found, decoded, strict=True):
@@ -229,12 +248,15 @@ class OpenMedNER(TrainablePipe):
 
     def __call__(self, doc: Doc) -> Doc:
         """Annotate one doc; a failure goes to the error handler."""
-        for result in self.pipe([doc], batch_size=1):
+        for result in self._one_by_one([doc]):
             return result
         return doc
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
         """Annotate a stream of docs, in order.
+
+        While the network works on a batch, the one before it is annotated and handed on, and the
+        next is read: at most three batches are in memory.
 
         A doc that fails costs no other: its batch is tried again doc by doc, and only the
         failing one goes to the error handler.
@@ -243,14 +265,25 @@ class OpenMedNER(TrainablePipe):
         batch_size (int): Docs to read ahead; they are packed into batches by wordpieces.
         """
         stream = iter(stream)
-        while docs := list(islice(stream, batch_size)):
-            try:
-                found = self.predict(docs)
-            except Exception:
-                yield from self._one_by_one(docs)
-                continue
-            for doc, entities in zip(docs, found, strict=True):
-                yield from self._guarded(doc, partial(list, entities))
+        with ThreadPoolExecutor(max_workers=1) as network:
+            before: tuple[list[Doc], Future[list[list[Entity]]]] | None = None
+            while docs := list(islice(stream, batch_size)):
+                # In this thread's context: a GPU that was asked for is noted there.
+                found = network.submit(copy_context().run, self.predict, docs)
+                if before is not None:
+                    yield from self._annotated(*before)
+                before = docs, found
+            if before is not None:
+                yield from self._annotated(*before)
+
+    def _annotated(self, docs: Sequence[Doc], found: "Future[list[list[Entity]]]") -> Iterator[Doc]:
+        try:
+            entities = found.result()
+        except Exception:
+            yield from self._one_by_one(docs)
+            return
+        for doc, its in zip(docs, entities, strict=True):
+            yield from self._guarded(doc, partial(list, its))
 
     def _one_by_one(self, docs: Sequence[Doc]) -> Iterator[Doc]:
         for doc in docs:
@@ -285,8 +318,9 @@ class OpenMedNER(TrainablePipe):
             unless ``labels`` is given.
         nlp (Language | None): The pipeline.
         labels (Sequence[str] | None): The labels, as ``spacy init labels`` writes them.
-        RAISES (OpenMedError): No labels.
+        RAISES (OpenMedError): No labels, or a checkpoint, which cannot be trained.
         """
+        self._check_trainable()
         validate_get_examples(get_examples, "OpenMedNER.initialize")
         if labels is None:
             labels = sorted({e.label_ for eg in get_examples() for e in eg.reference.ents})
@@ -297,7 +331,7 @@ class OpenMedNER(TrainablePipe):
             )
         original = {new: old for old, new in self.cfg["labels"].items()}
         types = [original.get(label, label) for label in labels]
-        if not self.shim.loaded and (self.cfg["dataset"] or self.cfg["adapter"]):
+        if self._configured:
             self._load()
         if not self.shim.loaded:
             self.shim.new_adapter(
@@ -324,7 +358,9 @@ class OpenMedNER(TrainablePipe):
         sgd (Optimizer | None): Updates the weights; without it gradients add up.
         losses (dict[str, float] | None): The loss is added under the component's name.
         RETURNS (dict[str, float]): The losses.
+        RAISES (OpenMedError): It runs a checkpoint, which cannot be trained.
         """
+        self._check_trainable()
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
@@ -340,6 +376,14 @@ class OpenMedNER(TrainablePipe):
             self.finish_update(sgd)
         losses[self.name] += loss
         return losses
+
+    def _check_trainable(self) -> None:
+        if self.cfg["checkpoint"] or self.shim.runs_checkpoint:
+            raise OpenMedError(
+                f"Component '{self.name}' runs a checkpoint as it is and cannot be trained. To "
+                f"train on its encoder, give its folder as 'backbone' and leave 'checkpoint' out; "
+                f"to train another component, freeze or disable '{self.name}'."
+            )
 
     def get_loss(
         self, examples: Iterable[Example], scores: Sequence[Tagged]
@@ -411,15 +455,22 @@ class OpenMedNER(TrainablePipe):
 
     # Loading and saving
 
+    @property
+    def _configured(self) -> bool:
+        """Whether the config says what to run, and that is more than to be trained."""
+        return any(self.cfg[key] for key in ("dataset", "adapter", "checkpoint"))
+
     def _load(self) -> None:
-        """Read the adapters that the config asks for, unless there are some already.
+        """Read the adapters or the checkpoint that the config asks for, unless that was done.
 
         RAISES (OpenMedError): None found, or they do not fit.
         """
-        for key in ("batch_wordpieces", "window", "overlap"):
-            self.model.attrs[key] = self.cfg[key]
+        self._tell_model()
         with self.shim.loading:
             if self.shim.loaded:
+                return
+            if self.cfg["checkpoint"]:
+                self.shim.set_checkpoint(checkpoints.read(self.cfg["checkpoint"]))
                 return
             folders = self._configured_folders()
             loaded = [adapters.read(folder) for folder in folders]
@@ -428,7 +479,7 @@ class OpenMedNER(TrainablePipe):
                 for folder, adapter in zip(folders, loaded, strict=True):
                     adapters.verify_backbone(adapter, ref, str(folder))
             # An installed package may carry the backbone beside its adapter.
-            bundles = [folder.parent / _BACKBONE for folder in folders]
+            bundles = [folder.parent / BACKBONE for folder in folders]
             bundled = next((b for b in bundles if (b / backbones.CONFIG).is_file()), None)
             self.shim.set_adapters(loaded, bundled=bundled)
 
@@ -438,26 +489,26 @@ class OpenMedNER(TrainablePipe):
         if not self.cfg["dataset"]:
             raise OpenMedError(
                 f"Component '{self.name}' has no adapter. Set 'dataset' (adapters here: "
-                f"{', '.join(adapters.available()) or 'none'}) or 'adapter' in its config, or "
-                f"train it (nlp.initialize, spacy train)."
+                f"{', '.join(adapters.available()) or 'none'}), 'adapter' or 'checkpoint' in its "
+                f"config, or train it (nlp.initialize, spacy train)."
             )
         names = self.cfg["dataset"]
         names = [names] if isinstance(names, str) else names
         return [adapters.find(name, self.cfg["backbone"]) for name in names]
 
     def _types(self) -> list[str]:
-        return [t for adapter in self.shim.adapters for t in adapter.info.types]
+        return [t for types in self.shim.types for t in types]
 
     def _rename(self, label: str) -> str:
         renamed: str = self.cfg["labels"].get(label, label)
         return renamed
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
-        """Adapters, tokenizer and the reference to the backbone.
+        """Adapters, tokenizer and the reference to the backbone or checkpoint.
 
         exclude (Iterable[str]): "vocab" or "model".
         """
-        if self.cfg["dataset"] or self.cfg["adapter"]:
+        if self._configured:
             self._load()
         serialize: dict[str, Callable[[], bytes]] = {
             "vocab": lambda: self.vocab.to_bytes(exclude=exclude),
@@ -476,67 +527,28 @@ class OpenMedNER(TrainablePipe):
         return self
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
-        """Write a folder: vocab, tokenizer, ``adapter/`` and, if bundled, ``backbone/``.
+        """Write a folder: vocab, tokenizer, ``adapter/`` and, if bundled, ``backbone/``; or
+        ``checkpoint/``, its weights if bundled.
 
         path (str | Path): The folder.
         exclude (Iterable[str]): "vocab" or "model".
         """
-        if self.cfg["dataset"] or self.cfg["adapter"]:
+        if self._configured:
             self._load()
         serialize: dict[str, Callable[[Path], None]] = {
             "vocab": lambda p: self.vocab.to_disk(p, exclude=exclude),
-            "model": lambda p: self._model_to_disk(p.parent),
+            "model": lambda p: self.shim.write(p.parent, self.cfg["bundle_backbone"]),
         }
         util.to_disk(path, serialize, exclude)
 
-    def _model_to_disk(self, folder: Path) -> None:
-        if not self.shim.loaded:
-            return
-        (folder / _TOKENIZER).write_text(self.shim.tokenizer.to_str(), encoding="utf8")
-        current = self.shim.current()
-        names = _adapter_names()
-        for adapter, name in zip(current, names, strict=False):
-            adapters.write(adapter, folder / name)
-        # What an earlier pipeline left in the folder would be read with this one's.
-        for name in names:
-            if not (folder / name).is_dir():
-                break
-            shutil.rmtree(folder / name)
-        target = folder / _BACKBONE
-        own = self.shim.bundled is not None and target.resolve() == self.shim.bundled.resolve()
-        if self.cfg["bundle_backbone"]:
-            source = backbones.find(current[0].info.backbone, self.shim.bundled)
-            if source.resolve() != target.resolve():
-                with atomic_folder(target) as part:
-                    for name in backbones.FILES:
-                        if (source / name).is_file():
-                            shutil.copyfile(source / name, part / name)
-        elif target.is_dir() and not own:
-            shutil.rmtree(target)
-
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "OpenMedNER":
-        """The inverse of ``to_disk``. The backbone is loaded at first use."""
+        """The inverse of ``to_disk``. Large weights are loaded at first use."""
         deserialize: dict[str, Callable[[Path], Any]] = {
             "vocab": lambda p: self.vocab.from_disk(p, exclude=exclude),
-            "model": lambda p: self._model_from_disk(p.parent),
+            "model": lambda p: self.shim.read(p.parent),
         }
         util.from_disk(path, deserialize, exclude)
         return self
-
-    def _model_from_disk(self, folder: Path) -> None:
-        folders = []
-        for name in _adapter_names():
-            if not (folder / name).is_dir():
-                break
-            folders.append(folder / name)
-        if not folders:
-            return
-        tokenizer = folder / _TOKENIZER
-        self.shim.set_adapters(
-            [adapters.read(one) for one in folders],
-            Tokenizer.from_file(str(tokenizer)) if tokenizer.is_file() else None,
-            folder / _BACKBONE if (folder / _BACKBONE).is_dir() else None,
-        )
 
     def __reduce__(self) -> Any:
         return _unpickle, (self.vocab, self.model, self.name, self.cfg, self.scorer)
@@ -546,12 +558,3 @@ def _unpickle(
     vocab: Vocab, model: TaggerModel, name: str, cfg: dict[str, Any], scorer: Any
 ) -> OpenMedNER:
     return OpenMedNER(vocab, model, name, **cfg, scorer=scorer)
-
-
-def _adapter_names() -> Iterator[str]:
-    """adapter, adapter-1, adapter-2, …"""
-    yield adapters.ADAPTER_IN_PIPE
-    number = 0
-    while True:
-        number += 1
-        yield f"{adapters.ADAPTER_IN_PIPE}-{number}"

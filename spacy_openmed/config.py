@@ -8,12 +8,14 @@ from .annotation import ANNOTATE
 from .atoms import EDGES
 from .corpora import registry
 from .errors import OpenMedError
+from .precision import INFERENCE_PRECISIONS
 
 DEFAULT_CONFIG = """
 [openmed_ner]
 dataset = null
 backbone = null
 adapter = null
+checkpoint = null
 annotate = "ents"
 spans_key = "openmed"
 threshold = 0.0
@@ -21,6 +23,7 @@ alignment = "split"
 edges = "word"
 overwrite = false
 labels = {}
+precision = "auto"
 batch_wordpieces = 4096
 window = 256
 overlap = 50
@@ -40,7 +43,13 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     cfg (Mapping[str, Any]): The settings by name, as ``make_openmed_ner`` takes them.
     RAISES (OpenMedError): Names the setting and what it can be.
     """
-    for key, choices in (("annotate", ANNOTATE), ("alignment", ALIGNMENTS), ("edges", EDGES)):
+    possible = {
+        "annotate": ANNOTATE,
+        "alignment": ALIGNMENTS,
+        "edges": EDGES,
+        "precision": INFERENCE_PRECISIONS,
+    }
+    for key, choices in possible.items():
         if cfg[key] not in choices:
             raise OpenMedError(
                 f"openmed_ner: {key} = {cfg[key]!r}. Choose {', '.join(map(repr, choices))}."
@@ -51,6 +60,12 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         registry.dataset(name)
     if len(set(names)) < len(names):
         raise OpenMedError(f"openmed_ner: dataset = {names!r} names a dataset twice.")
+    others = [key for key in ("dataset", "adapter", "backbone") if cfg[key]]
+    if cfg["checkpoint"] and others:
+        raise OpenMedError(
+            f"openmed_ner: checkpoint = {cfg['checkpoint']!r} is a whole model of its own and does "
+            f"not go with {' and '.join(others)}. Leave one of the two out."
+        )
     if cfg["batch_wordpieces"] < 1:
         raise OpenMedError(
             f"openmed_ner: batch_wordpieces = {cfg['batch_wordpieces']} must be at least 1."

@@ -22,7 +22,16 @@ from .adapters import Adapter
 from .errors import OpenMedError
 from .precision import resolve_inference
 from .pretraining import Pretraining
-from .windows import Encoding, SpecialTokens, cut, pack, pad, special_tokens, stitch
+from .recent import RecentEncodings
+from .windows import (
+    Encoding,
+    SpecialTokens,
+    cut,
+    pack,
+    pad,
+    special_tokens,
+    stitch,
+)
 
 Floats = NDArray[np.float32]
 # int64[batch, length] ids and attention mask to float32[batch, length, labels]
@@ -54,6 +63,7 @@ class SharedBackbone:
         self._merged: set[str] = set()
         self._active: Adapter | None = None
         self._pretraining: Pretraining | None = None
+        self.recent = RecentEncodings()
         self.lock = threading.Lock()
 
     def logits(self, adapter: Adapter, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
@@ -168,6 +178,8 @@ def shared_backbone(folder: Path, device: str = "cpu", precision: str = "fp32") 
         if backbone is None:
             backbone = SharedBackbone(folder, device, resolved)
             _shared[key] = backbone
+        # It is read again at times, and the first to ask may have had it in a folder that is gone.
+        backbone.folder = folder
     return backbone
 
 
@@ -180,6 +192,7 @@ def _after_fork() -> None:
     _shared_lock = threading.Lock()
     for backbone in list(_shared.values()):
         backbone.lock = threading.Lock()
+        backbone.recent = RecentEncodings()
 
 
 if hasattr(os, "register_at_fork"):

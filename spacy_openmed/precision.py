@@ -7,7 +7,7 @@ import torch
 from .errors import OpenMedError
 
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
-INT8 = "int8"
+INFERENCE_PRECISIONS = (*PRECISIONS, "int8")
 
 
 def resolve_precision(name: str, device: str | None = None) -> str:
@@ -35,12 +35,10 @@ def resolve_inference(name: str, device: str) -> str:
     device (str): "cuda" or "cpu".
     RAISES (OpenMedError): Unknown name.
     """
-    if name == INT8:
-        return name
-    if name not in PRECISIONS:
-        names = ", ".join(map(repr, (*PRECISIONS, INT8)))
+    if name not in INFERENCE_PRECISIONS:
+        names = ", ".join(map(repr, INFERENCE_PRECISIONS))
         raise OpenMedError(f"precision = {name!r}: choose {names}.")
-    return resolve_precision(name, device)
+    return resolve_precision(name, device) if name in PRECISIONS else name
 
 
 def attention(precision: str) -> str | None:

@@ -14,13 +14,15 @@ from spacy.tokens import Doc
 from thinc.api import Model, Optimizer, PyTorchShim, get_torch_default_device, xp2torch
 from tokenizers import Tokenizer
 
-from . import adapters, backbones, network
+from . import backbones, network, sources
 from .adapters import Adapter, AdapterInfo
+from .checkpoints import Checkpoint
 from .errors import OpenMedError
-from .inference import Floats, SharedBackbone, shared_backbone, tag
+from .inference import Floats, SharedBackbone, tag
 from .network import TokenTagger
 from .precision import resolve_precision
-from .windows import Encoding, SpecialTokens, cut, encode_batch, owned, pack, pad, special_tokens
+from .sources import AdapterSource, CheckpointSource, Head, Source
+from .windows import Encoding, SpecialTokens, cut, owned, pack, pad
 
 # Every linear layer inside the encoder's blocks; not a pooler's, which others may load too.
 LINEAR_LAYERS = r".*\.layer\.\d+\..*\.(query|key|value|query_proj|key_proj|value_proj|dense)"
@@ -31,7 +33,7 @@ class Tagged:
     """One doc as the network sees it.
 
     encoding (Encoding): Its n wordpieces.
-    logits (list[float32[n, labels]]): One array for each adapter.
+    logits (list[float32[n, labels]]): One array for each head.
     """
 
     encoding: Encoding
@@ -81,6 +83,7 @@ def PeftTokenTagger(
             "window": 256,
             "overlap": 50,
             "batch_wordpieces": 4096,
+            "precision": "auto",
             "dropout_rate": None,
         },
         shims=[TaggerShim(settings)],
@@ -92,14 +95,9 @@ def forward(
 ) -> tuple[list[Tagged], Callable[[list[Floats]], list[Doc]]]:
     """Encode, cut, run and stitch; in training, remember how to go back."""
     shim = shim_of(model)
-    window, overlap = model.attrs["window"], model.attrs["overlap"]
-    limit = shim.backbone.positions
-    if limit is not None and window > limit:
-        raise OpenMedError(
-            f"window = {window}: the backbone '{shim.adapters[0].info.backbone.id}' reads at most "
-            f"{limit} wordpieces, special tokens included. Choose a smaller window."
-        )
-    encodings = encode_batch([doc.text for doc in docs], shim.tokenizer)
+    shim.set_precision(model.attrs["precision"])
+    window, overlap = shim.in_use.window(model.attrs["window"]), model.attrs["overlap"]
+    encodings = shim.in_use.encode([doc.text for doc in docs])
     batch = model.attrs["batch_wordpieces"]
     if not is_train:
         scores = shim.tag(encodings, window, overlap, batch)
@@ -127,7 +125,7 @@ def shim_of(model: TaggerModel) -> "TaggerShim":
 
 
 class TaggerShim(PyTorchShim):
-    """Adapters on a shared backbone and, once training has begun, a private network.
+    """The source of logits and, once training has begun, a private network.
 
     Weights are loaded when they are first needed: spaCy builds every component before it
     reads the component's files.
@@ -138,10 +136,8 @@ class TaggerShim(PyTorchShim):
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(None)
         self.settings = settings
-        self.adapters: list[Adapter] = []
-        self.bundled: Path | None = None
-        self._tokenizer: Tokenizer | None = None
-        self._backbone: SharedBackbone | None = None
+        self.source: Source | None = None
+        self._precision = "auto"
         self.loading = threading.RLock()
         # The private network is not thread-safe: training switches its layers' modes.
         self._private = threading.RLock()
@@ -154,22 +150,26 @@ class TaggerShim(PyTorchShim):
         tokenizer: Tokenizer | None = None,
         bundled: Path | None = None,
     ) -> None:
-        """Use these adapters from now on.
+        """Use these adapters from now on; see ``AdapterSource``."""
+        self._use(AdapterSource(loaded, tokenizer, bundled))
 
-        RAISES (OpenMedError): They belong to different backbones.
-        """
-        hashes = {a.info.backbone.sha256 for a in loaded}
-        if len(hashes) > 1:
-            names = ", ".join(f"{a.info.dataset} on {a.info.backbone.id}" for a in loaded)
-            raise OpenMedError(
-                f"The adapters of one component must share a backbone, but: {names}. "
-                f"Use one component for each backbone."
-            )
-        self.adapters = list(loaded)
-        self.bundled = bundled
-        self._tokenizer = tokenizer
-        self._backbone = None
+    def set_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Use this checkpoint from now on."""
+        self._use(CheckpointSource(checkpoint))
+
+    def _use(self, source: Source | None) -> None:
+        self.source = source
+        if source is not None:
+            source.precision = self._precision
         self._model = None
+
+    def set_precision(self, name: str) -> None:
+        """What inference computes in; see ``SharedBackbone``. Training has its own setting."""
+        if name != self._precision:
+            self._precision = name
+            if self.source is not None:
+                self.source.precision = name
+                self.source.release()
 
     def new_adapter(self, types: Sequence[str], backbone: str, window: int, overlap: int) -> None:
         """Begin anew: fresh LoRA, fresh head, for windows of that size."""
@@ -177,7 +177,6 @@ class TaggerShim(PyTorchShim):
         from .training.settings import LoraSettings
 
         ref = backbones.reference(backbone)
-        folder = backbones.find(ref, self.bundled)
         lora = LoraSettings(
             rank=self.settings["rank"],
             alpha=self.settings["alpha"],
@@ -186,9 +185,11 @@ class TaggerShim(PyTorchShim):
         )
         info = AdapterInfo("", tuple(types), ref, window, overlap)
         tagger = TokenTagger(
-            wrap(self._private_encoder(folder), lora), len(info.labels), self.settings["dropout"]
+            wrap(self._private_encoder(backbones.find(ref)), lora),
+            len(info.labels),
+            self.settings["dropout"],
         )
-        self.set_adapters([network.to_adapter(tagger, info)], bundled=self.bundled)
+        self.set_adapters([network.to_adapter(tagger, info)])
         self._set_network(tagger)
 
     def new_head(self, types: Sequence[str]) -> None:
@@ -197,12 +198,55 @@ class TaggerShim(PyTorchShim):
         tagger = self._trainable()
         info = AdapterInfo("", tuple(types), old.info.backbone, old.info.window, old.info.overlap)
         fresh = TokenTagger(tagger.encoder, len(info.labels), self.settings["dropout"])
-        self.adapters = [network.to_adapter(fresh, info)]
+        self._trained.adapters = [network.to_adapter(fresh, info)]
         self._set_network(fresh)
 
     @property
     def loaded(self) -> bool:
-        return bool(self.adapters)
+        return self.source is not None
+
+    @property
+    def runs_checkpoint(self) -> bool:
+        return isinstance(self.source, CheckpointSource)
+
+    @property
+    def types(self) -> list[tuple[str, ...]]:
+        """The entity types of each head; none before there is a source."""
+        return self.source.types if self.source is not None else []
+
+    @property
+    def in_use(self) -> Source:
+        """What runs.
+
+        RAISES (OpenMedError): There is nothing yet.
+        """
+        if self.source is None:
+            raise OpenMedError("The tagger has no adapter and no checkpoint yet.")
+        return self.source
+
+    @property
+    def _trained(self) -> AdapterSource:
+        """The adapters, which are what can be trained.
+
+        RAISES (OpenMedError): It runs a checkpoint, or nothing yet.
+        """
+        source = self.in_use
+        if not isinstance(source, AdapterSource):
+            raise OpenMedError(
+                "A checkpoint is run as it is and cannot be trained. To train on its encoder, give "
+                "its folder as 'backbone' and leave 'checkpoint' out."
+            )
+        return source
+
+    @property
+    def adapters(self) -> list[Adapter]:
+        """Those that were loaded or trained; none if it runs a checkpoint."""
+        return self.source.adapters if isinstance(self.source, AdapterSource) else []
+
+    @property
+    def backbone(self) -> SharedBackbone:
+        """The shared backbone of the adapters, loaded at first use."""
+        return self._trained.backbone
 
     @property
     def adapter(self) -> Adapter:
@@ -210,72 +254,50 @@ class TaggerShim(PyTorchShim):
 
         RAISES (OpenMedError): There are several, which cannot be trained together.
         """
-        if len(self.adapters) != 1:
+        source = self._trained
+        if len(source.adapters) != 1:
             raise OpenMedError(
-                f"This component runs {len(self.adapters)} adapters; only one can be trained. "
+                f"This component runs {len(source.adapters)} adapters; only one can be trained. "
                 f"Give each dataset a component of its own to train it."
             )
+        self._store()
+        return source.adapters[0]
+
+    def _store(self) -> None:
+        """Put the weights that training has made so far into the adapter."""
         if self._model is not None:
+            source = self._trained
             # Without the card and the temperature, which are not those of the weights any more.
-            info = replace(self.adapters[0].info, temperature=1.0)
-            self.adapters = [network.to_adapter(self._model, info)]
-        return self.adapters[0]
-
-    def current(self) -> list[Adapter]:
-        """All adapters, with the weights that training has made so far."""
-        return [self.adapter] if len(self.adapters) == 1 else self.adapters
-
-    @property
-    def backbone(self) -> SharedBackbone:
-        """The shared backbone, loaded at first use."""
-        with self.loading:
-            if self._backbone is None:
-                if not self.adapters:
-                    raise OpenMedError("The tagger has no adapter yet.")
-                ref = self.adapters[0].info.backbone
-                folder = backbones.find(ref, self.bundled)
-                shared = shared_backbone(folder, str(get_torch_default_device()))
-                for adapter in self.adapters:
-                    shared.check(adapter, adapter.info.dataset or "this pipeline")
-                self._backbone = shared
-            return self._backbone
+            info = replace(source.adapters[0].info, temperature=1.0)
+            source.adapters = [network.to_adapter(self._model, info)]
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer saved with the pipeline, else the backbone's."""
-        if self._tokenizer is None:
-            self._tokenizer = self.backbone.tokenizer
-        return self._tokenizer
+        """The tokenizer saved with the pipeline, else the source's own."""
+        return self.in_use.tokenizer
 
     @property
     def special(self) -> SpecialTokens:
-        return special_tokens(self.tokenizer, self.backbone.special.pad)
+        return self.in_use.special
 
     # Inference
+
+    def heads(self) -> list[Head]:
+        """What is scored, with the weights that training has made so far."""
+        if self._model is None:
+            return self.in_use.heads()
+        info = self._trained.adapters[0].info
+        return [Head(info.types, len(info.labels), self._run_private, info.temperature)]
 
     def tag(
         self, encodings: Sequence[Encoding], window: int, overlap: int, batch: int
     ) -> list[list[Floats]]:
-        """For each adapter, the stitched logits of each text."""
+        """For each head, the stitched logits of each text."""
         special = self.special
         return [
-            tag(
-                encodings,
-                self._forward_of(adapter),
-                special,
-                len(adapter.info.labels),
-                window,
-                overlap,
-                batch,
-            )
-            for adapter in self.adapters
+            tag(encodings, head.forward, special, head.count, window, overlap, batch)
+            for head in self.heads()
         ]
-
-    def _forward_of(self, adapter: Adapter) -> Callable[[Any, Any], Floats]:
-        if self._model is None:
-            shared = self.backbone
-            return lambda ids, mask: shared.logits(adapter, ids, mask)
-        return self._run_private
 
     def _run_private(self, ids: Any, mask: Any) -> Floats:
         tagger = self._model
@@ -345,7 +367,7 @@ class TaggerShim(PyTorchShim):
     def _trainable(self) -> TokenTagger:
         if self._model is None:
             adapter = self.adapter
-            folder = backbones.find(adapter.info.backbone, self.bundled)
+            folder = backbones.find(adapter.info.backbone, self._trained.bundled)
             self._set_network(
                 network.from_adapter(
                     self._private_encoder(folder), adapter, self.settings["dropout"]
@@ -392,30 +414,34 @@ class TaggerShim(PyTorchShim):
         return get_torch_default_device()
 
     def to_device(self, device_type: str, device_id: int) -> None:
-        self._backbone = None
+        if self.source is not None:
+            self.source.release()
         if self._model is not None:
             super().to_device(device_type, device_id)
 
     # Serialisation
 
     def to_bytes(self) -> bytes:
-        """Adapters and tokenizer; of the backbone only the reference."""
-        data = {
-            "adapters": [adapters.to_files(adapter) for adapter in self.current()],
-            "tokenizer": self.tokenizer.to_str() if self.adapters else "",
-            "bundled": str(self.bundled) if self.bundled else "",
-        }
-        packed: bytes = srsly.msgpack_dumps(data)
+        """Adapters and tokenizer; of the backbone or checkpoint only the reference."""
+        self._store()
+        packed: bytes = srsly.msgpack_dumps(self.source.to_data() if self.source else {})
         return packed
 
     def from_bytes(self, bytes_data: bytes) -> "TaggerShim":
-        data = srsly.msgpack_loads(bytes_data)
-        self.set_adapters(
-            [adapters.from_files(files, "the serialised pipeline") for files in data["adapters"]],
-            Tokenizer.from_str(data["tokenizer"]) if data["tokenizer"] else None,
-            Path(data["bundled"]) if data["bundled"] else None,
-        )
+        self._use(sources.from_data(srsly.msgpack_loads(bytes_data)))
         return self
+
+    def write(self, folder: Path, bundle: bool) -> None:
+        """Write into a component's folder; see ``Source.to_disk``."""
+        self._store()
+        if self.source is not None:
+            self.source.to_disk(folder, bundle)
+
+    def read(self, folder: Path) -> None:
+        """Read what ``write`` wrote; a folder without anything changes nothing."""
+        source = sources.from_disk(folder)
+        if source is not None:
+            self._use(source)
 
     def copy(self) -> "TaggerShim":
         fresh = TaggerShim(dict(self.settings))

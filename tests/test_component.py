@@ -15,7 +15,7 @@ from spacy.training import Example
 from spacy.util import ignore_error
 from thinc.api import Adam
 
-from spacy_openmed import adapters, backbones
+from spacy_openmed import adapters, backbones, recent
 from spacy_openmed.adapters import AdapterInfo
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.entities import Entity
@@ -27,7 +27,7 @@ from spacy_openmed.tagger import LINEAR_LAYERS, Tagged
 from spacy_openmed.training.lora import wrap
 from spacy_openmed.training.samples import collate, samples
 from spacy_openmed.training.settings import LoraSettings
-from spacy_openmed.windows import encode
+from spacy_openmed.windows import encode, encode_batch
 
 TEXT = (
     "Patients with hereditary breast and ovarian cancer carry BRCA1 mutations. CYP)-induced "
@@ -72,8 +72,9 @@ def make_adapter(
 
 
 def make_nlp(**config):
+    # Exact, so that figures can be compared; half precision has a test of its own.
     nlp = spacy.blank("en")
-    return nlp, nlp.add_pipe("openmed_ner", config=config)
+    return nlp, nlp.add_pipe("openmed_ner", config={"precision": "fp32", **config})
 
 
 def offsets(spans):
@@ -289,7 +290,7 @@ def test_changes_of_cfg_count(adapter):
 def test_two_components_share_a_backbone_and_leave_each_other_alone(adapter, other):
     nlp, first = make_nlp(adapter=str(adapter), annotate="both", spans_key="one")
     config = {"adapter": str(other), "annotate": "both", "spans_key": "two"}
-    second = nlp.add_pipe("openmed_ner", name="second", config=config)
+    second = nlp.add_pipe("openmed_ner", name="second", config={"precision": "fp32", **config})
     # A tokenizer that splits at blanks only: both components must split tokens.
     nlp.tokenizer = Tokenizer(nlp.vocab)
     doc = nlp(TEXT)
@@ -459,7 +460,7 @@ def test_by_default_a_failing_doc_raises(adapter, monkeypatch):
 def test_batches_threads_and_processes_agree(adapter, other):
     nlp, _ = make_nlp(adapter=str(adapter), annotate="both", spans_key="one")
     config = {"adapter": str(other), "annotate": "both", "spans_key": "two"}
-    nlp.add_pipe("openmed_ner", name="second", config=config)
+    nlp.add_pipe("openmed_ner", name="second", config={"precision": "fp32", **config})
     texts = texts_like(TEXT, 200)
 
     def found(doc):
@@ -559,6 +560,57 @@ def test_learns_and_leaves_the_backbone_alone(tiny_backbone, adapter):
     other_pipe.shim.set_adapters([pipe.shim.adapter])
     assert logits_of(other_pipe) == pytest.approx(logits_of(pipe), abs=1e-4)
     assert [offsets(fresh(text).ents) for text, _ in GOLD] == [entities for _, entities in GOLD]
+
+
+def test_precision_is_of_inference_and_can_be_changed(adapter):
+    _, pipe = make_nlp(adapter=str(adapter))
+    exact = logits_of(pipe)
+    for precision, close in (("bf16", 0.3), ("int8", 1.0), ("fp32", 1e-6)):
+        pipe.cfg["precision"] = precision
+        found = logits_of(pipe)
+        assert pipe.shim.backbone.precision == precision
+        assert found == pytest.approx(exact, abs=close)
+        assert (precision == "fp32") == np.array_equal(found, exact)
+
+
+def test_components_on_one_backbone_encode_a_batch_once(monkeypatch, adapter):
+    batches = []
+
+    def counting(texts, tokenizer):
+        batches.append(list(texts))
+        return encode_batch(texts, tokenizer)
+
+    monkeypatch.setattr(recent, "encode_batch", counting)
+    config = {"adapter": str(adapter), "annotate": "spans"}
+    nlp, first = make_nlp(**config, spans_key="1")
+    for key in ("2", "3"):
+        nlp.add_pipe(
+            "openmed_ner", name=key, config={**config, "precision": "fp32", "spans_key": key}
+        )
+    texts = [f"{TEXT} {i}" for i in range(7)]
+    docs = list(nlp.pipe(texts, batch_size=2))
+    assert batches == [texts[:2], texts[2:4], texts[4:6], texts[6:]]
+    alone = list(first.pipe(map(nlp.make_doc, texts)))
+    for doc, other in zip(docs, alone, strict=True):
+        found = [[(s.start_char, s.end_char) for s in doc.spans[key]] for key in "123"]
+        assert found == [[(s.start_char, s.end_char) for s in other.spans["1"]]] * 3
+
+
+def test_pipe_reads_on_while_the_network_works(adapter):
+    nlp, pipe = make_nlp(adapter=str(adapter))
+    read = []
+
+    def stream():
+        for i in range(9):
+            read.append(i)
+            yield nlp.make_doc(f"{TEXT} {i}")
+
+    found = pipe.pipe(stream(), batch_size=2)
+    next(found)
+    assert len(read) == 4
+    # Left in the middle, it ends with the batch that it is at.
+    found.close()
+    assert len(read) == 4
 
 
 def test_update_of_nothing(tiny_backbone):

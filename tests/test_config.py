@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import spacy
 from spacy.language import Language
 from test_component import TEXT, make_adapter, make_nlp
 
@@ -16,12 +17,14 @@ DEFAULTS = {
     "dataset": None,
     "backbone": None,
     "adapter": None,
+    "checkpoint": None,
     "annotate": "ents",
     "spans_key": "openmed",
     "threshold": 0.0,
     "alignment": "split",
     "overwrite": False,
     "labels": {},
+    "precision": "auto",
     "batch_wordpieces": 4096,
     "window": 256,
     "overlap": 50,
@@ -65,7 +68,8 @@ def test_metadata():
 
 
 def test_defaults():
-    nlp, pipe = make_nlp()
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe("openmed_ner")
     config = nlp.get_pipe_config("openmed_ner")
     assert {key: config[key] for key in DEFAULTS} == DEFAULTS
     assert config["model"]["@architectures"] == "spacy-openmed.PeftTokenTagger.v1"
@@ -73,7 +77,8 @@ def test_defaults():
 
 
 def test_class_and_factory_have_the_same_defaults():
-    nlp, pipe = make_nlp()
+    nlp = spacy.blank("en")
+    pipe = nlp.add_pipe("openmed_ner")
     bare = type(pipe)(nlp.vocab, pipe.model)
     assert bare.cfg == pipe.cfg
 
@@ -106,6 +111,8 @@ def test_class_and_factory_have_the_same_defaults():
         {"dataset": ["ncbi", "nbci"]},
         {"dataset": ["ncbi", "ncbi"]},
         {"dataset": 3},
+        {"checkpoint": 3},
+        {"precision": "fp8"},
         {"colour": "red"},
     ],
     ids=str,
