@@ -1,0 +1,189 @@
+r"""How near the inference engine comes to what the machine can do, on abstracts.
+
+From the product of two large matrices, through the encoder alone on packed batches, to
+``nlp.pipe`` from text to ``doc.ents``; and the Hugging Face pipeline on the same merged weights.
+All in one process, one after the other in every round; the medians count.
+
+    python benchmarks/engine.py CORPORA --threads 2 --json benchmarks/results/engine.json
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import spacy
+import torch
+from common import report
+from transformers import pipeline
+
+from spacy_openmed import adapters, backbones
+from spacy_openmed.corpora.folder import read_split
+from spacy_openmed.engine import build
+from spacy_openmed.inference import SharedBackbone
+from spacy_openmed.packaging.hf_export import export_checkpoint
+from spacy_openmed.windows import cut, encode_batch, pack, pad
+
+Run = Callable[[], object]
+# The pipeline of transformers is slower with larger batches: it pads each to its longest text.
+HF_BATCHES = (1, 4, 8)
+
+
+def ceiling(dtype: torch.dtype, size: int = 2048) -> float:
+    """GFLOP/s of a matrix product."""
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    times = []
+    for _ in range(12):
+        begun = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - begun)
+    return 2 * size**3 / min(times) / 1e9
+
+
+def flops(encoder: Any, lengths: Sequence[int]) -> float:
+    """Multiplications and additions of the matrix products, for windows of some lengths."""
+    linear = sum(
+        module.weight.numel()
+        for name, module in encoder.named_modules()
+        if isinstance(module, torch.nn.Linear) and ".layer." in f".{name}"
+    )
+    config = encoder.config
+    attention = 2 * config.hidden_size * config.num_hidden_layers
+    return sum(2.0 * length * (linear + attention * length) for length in lengths)
+
+
+def batches(
+    shared: SharedBackbone, texts: Sequence[str], budget: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    windows = [
+        encoding.ids[start:end]
+        for encoding in encode_batch(texts, shared.tokenizer)
+        for start, end in cut(len(encoding), 256 - shared.special.count, 50)
+    ]
+    for batch in pack([len(window) + shared.special.count for window in windows], budget):
+        ids, mask = pad([windows[i] for i in batch], shared.special)
+        yield torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def forward(encoder: Any, precision: str, packed: Sequence[tuple[Any, Any]]) -> Run:
+    engine = build(encoder, precision)
+
+    def run() -> None:
+        with torch.inference_mode():
+            for ids, mask in packed:
+                engine(ids, mask)
+
+    return run
+
+
+def piped(texts: Sequence[str], config: dict[str, Any]) -> tuple[Run, list[Any]]:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("openmed_ner", config=config)
+    found: list[Any] = []
+
+    def run() -> None:
+        found[:] = [
+            {(e.start_char, e.end_char, e.label_) for e in doc.ents} for doc in nlp.pipe(texts)
+        ]
+
+    return run, found
+
+
+def agreement(one: Sequence[set[Any]], other: Sequence[set[Any]]) -> float:
+    """Percent of the entities of two that both have, as F1."""
+    both = sum(len(a & b) for a, b in zip(one, other, strict=True))
+    return 200 * both / max(1, sum(len(a) + len(b) for a, b in zip(one, other, strict=True)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("corpora", type=Path)
+    parser.add_argument("--adapter", default="ncbi")
+    parser.add_argument("--texts", default="bc5cdr-disease", help="Dataset whose dev is read")
+    parser.add_argument("--limit", type=int, default=300)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--budgets", type=int, nargs="+", default=[1024, 2048, 4096])
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16", "int8"])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    texts = [d.text for d in read_split(arguments.corpora, arguments.texts, "dev")]
+    texts = texts[: arguments.limit]
+    words = sum(len(text.split()) for text in texts)
+    adapter = adapters.read(adapters.find(arguments.adapter))
+    shared = SharedBackbone(backbones.find(adapter.info.backbone))
+    runs: dict[str, Run] = {}
+    found: dict[str, list[Any]] = {}
+    for precision in arguments.precisions:
+        for budget in arguments.budgets:
+            packed = list(batches(shared, texts, budget))
+            runs[f"forward {precision} {budget}"] = forward(shared.encoder, precision, packed)
+        name = f"nlp.pipe {precision}"
+        config = {"dataset": arguments.adapter, "precision": precision}
+        runs[name], found[name] = piped(texts, config)
+    lengths = [int(row.sum()) for _, mask in batches(shared, texts, 4096) for row in mask]
+    work = flops(shared.encoder, lengths)
+    with tempfile.TemporaryDirectory() as folder:
+        export_checkpoint(adapter, Path(folder) / "model")
+        plain = pipeline(
+            "token-classification",
+            model=str(Path(folder) / "model"),
+            aggregation_strategy="first",
+            stride=50,
+            device="cpu",
+        )
+    for size in HF_BATCHES:
+        runs[f"transformers {size}"] = lambda size=size: plain(list(texts), batch_size=size)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    tops: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    for number in range(arguments.rounds + 1):
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            tops[name].append(ceiling(dtype))
+        for name, run in runs.items():
+            begun = time.perf_counter()
+            run()
+            # The first round warms up.
+            if number:
+                seconds[name].append(time.perf_counter() - begun)
+    first = found[f"nlp.pipe {arguments.precisions[0]}"]
+    speed = {name: words / statistics.median(times) for name, times in seconds.items()}
+    best = max(value for name, value in speed.items() if name.startswith("transformers"))
+    rows = [
+        {"what": name, "words/s": round(value), "transformers = 1": value / best}
+        for name, value in speed.items()
+    ]
+    top = {name: max(values) for name, values in tops.items()}
+    fastest = {
+        precision: max(speed[f"forward {precision} {budget}"] for budget in arguments.budgets)
+        for precision in arguments.precisions
+    }
+    facts: dict[str, Any] = {
+        "texts": len(texts),
+        "words": words,
+        "wordpieces": int(np.sum(lengths)),
+        "threads": arguments.threads,
+        "matrix_product_gflops": {name: round(value) for name, value in top.items()},
+        "forward_of_matrix_product": {
+            name: work * value / words / 1e9 / top[name]
+            for name, value in fastest.items()
+            if name in top
+        },
+        "pipe_of_forward": {
+            name: speed[f"nlp.pipe {name}"] / value for name, value in fastest.items()
+        },
+        "entities_as_first_percent": {name: agreement(first, one) for name, one in found.items()},
+    }
+    for name, value in facts.items():
+        print(f"{name}: {value}")
+    report(rows, arguments.json, **facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Texts to entities of several adapters, without spaCy."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import OpenMedError
+from .options import Options
+from .records import Found, Part, Skipped
+from .results import Result
+
+if TYPE_CHECKING:
+    from ..predictor import Predictor
+    from .writers import Writer
+
+_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """The adapters of a run, by the name that their entities are given.
+
+    files (dict[str, dict[str, bytes]]): Their contents, so that a machine needs only backbones.
+    folders (dict[str, Path]): Where they are from.
+    precision (str): What is computed in: not "auto", so that it is the same on all machines.
+    """
+
+    files: dict[str, dict[str, bytes]]
+    folders: dict[str, Path]
+    precision: str
+
+    @classmethod
+    def find(cls, options: Options) -> "Adapters":
+        """Those that the options name.
+
+        RAISES (OpenMedError): There is none for a dataset, a folder is none, or two would have
+            the same name; or an unknown precision.
+        """
+        from .. import adapters
+        from ..precision import resolve_inference
+
+        precision = resolve_inference(options.precision, _device())
+        folders = {name: adapters.find(name, options.backbone) for name in options.datasets}
+        for folder in options.adapters:
+            name = adapters.read(folder).info.dataset or folder.name
+            if name in folders:
+                raise OpenMedError(
+                    f"{folder} and {folders[name]} are both adapters for '{name}': their entities "
+                    f"could not be told apart. Annotate with one after the other."
+                )
+            folders[name] = folder
+        files = {name: adapters.to_files(adapters.read(f)) for name, f in folders.items()}
+        return cls(files, folders, precision)
+
+    def hashes(self) -> dict[str, str]:
+        """What tells whether they are still the same."""
+        from .. import adapters
+
+        return {
+            name: adapters.content_hash(adapters.from_files(files, str(self.folders[name])))
+            for name, files in self.files.items()
+        }
+
+    def load(self) -> "Annotator":
+        """Put them on their backbones, of which there is one copy each.
+
+        RAISES (OpenMedError): A backbone is missing, or not the right one.
+        """
+        from .. import adapters, backbones
+        from ..inference import shared_backbone
+        from ..predictor import Predictor
+
+        predictors = {}
+        for name, files in self.files.items():
+            source = str(self.folders[name])
+            adapter = adapters.from_files(files, source)
+            # An installed package may carry the backbone beside its adapter.
+            bundle = self.folders[name].parent / "backbone"
+            bundled = bundle if (bundle / backbones.CONFIG).is_file() else None
+            folder = backbones.find(adapter.info.backbone, bundled)
+            backbone = shared_backbone(folder, _device(), self.precision)
+            backbone.check(adapter, source)
+            predictors[name] = Predictor(adapter, backbone)
+        return Annotator(predictors)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def limit_threads(threads: int) -> None:
+    """Use so many threads in this process; for tokenizers that counts before their first use."""
+    import torch
+
+    torch.set_num_threads(threads)
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+
+
+class Annotator:
+    """Annotates the parts of a run.
+
+    predictors (Mapping[str, Predictor]): By the name that their entities are given.
+    """
+
+    def __init__(self, predictors: "Mapping[str, Predictor]") -> None:
+        self.predictors = predictors
+
+    def __call__(self, texts: Sequence[str]) -> list[list[Found]]:
+        """What all adapters find, in text order; those of one adapter are disjoint."""
+        found: list[list[Found]] = [[] for _ in texts]
+        for name, predictor in self.predictors.items():
+            for mine, entities in zip(found, predictor(texts), strict=True):
+                mine += [
+                    Found(e.start, e.end, e.label, round(e.score, _DIGITS), name) for e in entities
+                ]
+        return [sorted(mine) for mine in found]
+
+    def annotate(self, part: Part, writer: "Writer") -> Result:
+        """Annotate a part.
+
+        A document that fails costs no other: it is skipped, and the rest is tried one by one.
+
+        writer (Writer): Of the output.
+        """
+        begun = time.time()
+        try:
+            results: Sequence[list[Found] | None] = self(
+                [document.text for document in part.documents]
+            )
+        except Exception:  # whatever a document makes the libraries stumble over
+            results = [None] * len(part.documents)
+        skipped = list(part.skipped)
+        pieces = []
+        words = 0
+        entities: Counter[str] = Counter()
+        for document, result in zip(part.documents, results, strict=True):
+            try:
+                found = self([document.text])[0] if result is None else result
+                piece = writer.piece(document, found)
+            except Exception as error:
+                reason = str(error) if isinstance(error, OpenMedError) else repr(error)
+                skipped.append(Skipped(f"document '{document.id}'", f"failed: {reason}"))
+                continue
+            pieces.append(piece)
+            words += len(document.text.split())
+            entities.update(f"{one.dataset} {one.label}" for one in found)
+        return Result(
+            part.source,
+            part.number,
+            part.last,
+            len(pieces),
+            words,
+            dict(sorted(entities.items())),
+            skipped,
+            writer.payload(pieces),
+            begun,
+            time.time(),
+        )

@@ -1,0 +1,249 @@
+"""A run on Ray Data, on this machine or on a cluster.
+
+The driver keeps the ledger. A reader cuts sources into parts, workers annotate them, and the
+driver takes what comes in whatever order it comes: every part is named.
+
+    sources ─▶ reader (an actor) ─▶ parts ─▶ workers (actors) ─▶ results ─▶ driver
+"""
+
+import logging
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OpenMedError
+from . import readers, writers
+from .annotator import Adapters, limit_threads
+from .options import Options
+from .records import Part, parts
+from .results import Result
+from .sources import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .run import Run
+
+# Sends what is used where to Ray's makers, unless it is off before Ray is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+# How often a part is begun before it is given up: memory may be short for a while.
+_ATTEMPTS = 3
+# Parts that may be all that is left of a run, and be given up.
+_FEW = 3
+_WORKERS_OF_A_READER = 16
+_DIED = "the process that annotated it died"
+
+
+def annotate_on_ray(run: "Run") -> None:
+    """Annotate what is missing.
+
+    A part whose worker dies is tried again, and given up after some attempts: its documents are
+    skipped. Parts that waited for the same worker lose nothing.
+
+    RAISES (OpenMedError): Ray is not installed, not reachable or lost; or no worker does
+        anything.
+    """
+    ray = _imported()
+    options = run.options
+    threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
+    _connect(ray, options.address, options.workers * threads + _readers(options))
+    before = run.summary.documents
+    lost = []
+    try:
+        with _context(ray):
+            for result, given_up in _results(ray, run, threads):
+                if given_up:
+                    lost.append(result)
+                else:
+                    run.keep(result)
+    except ray.exceptions.RayError as error:
+        raise OpenMedError(
+            f"Ray ended before the work did: {_first_line(error)} What is done is kept; "
+            f"the same command with --resume goes on."
+        ) from error
+    finally:
+        ray.shutdown()
+    # Some texts may be what kills, but hardly every one.
+    nothing_new = run.summary.documents == before
+    if lost and nothing_new and (before == 0 or len(lost) > _FEW):
+        raise OpenMedError(
+            "The workers on Ray die without annotating anything. Memory may be short: try fewer "
+            "--workers; --resume goes on."
+        )
+    # Last, so that a run that is stopped before tries them again.
+    for result in lost:
+        run.keep(result)
+
+
+def _imported() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise OpenMedError(
+            "Several workers need Ray Data: pip install 'spacy-openmed[ray]'."
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str, cpus: int) -> None:
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False)
+        else:
+            ray.init(
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise OpenMedError(
+            f"Ray cannot be reached at '{address or 'this machine'}': {error}"
+        ) from error
+
+
+@contextmanager
+def _context(ray: Any) -> Iterator[None]:
+    """Ray Data's settings, which are those of a process, for the time of a run."""
+    context = ray.data.DataContext.get_current()
+    wanted = {
+        # Every part is a block: the next worker that is free gets the next part.
+        "target_max_block_size": 1,
+        "enable_progress_bars": False,
+    }
+    before = {name: getattr(context, name) for name in wanted}
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    try:
+        for name, value in wanted.items():
+            setattr(context, name, value)
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            # That some workers have nothing to do, before it knows how many parts there are.
+            warnings.filterwarnings("ignore", "The minimum number of concurrent actors")
+            yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+        logger.setLevel(level)
+
+
+def _results(ray: Any, run: "Run", threads: int) -> Iterator[tuple[Result, bool]]:
+    """Annotate what is missing.
+
+    YIELDS (tuple[Result, bool]): In any order; and whether it was given up.
+    """
+    options = run.options
+    missing = run.missing()
+    wanted = {index: (run.sources[index], run.ledger.done(index)) for index in missing}
+    gpus = ray.cluster_resources().get("GPU", 0)
+    attempts = ray.remote(num_cpus=0)(_Attempts).remote()
+    pool = ray.data.ActorPoolStrategy
+    read = ray.data.from_items(
+        [{"source": index} for index in missing], override_num_blocks=min(len(missing), 1000)
+    ).map_batches(
+        _Reader,
+        fn_constructor_args=(options, wanted),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=pool(size=_readers(options)),
+        num_cpus=1,
+    )
+    annotated = read.map_batches(
+        _Worker,
+        fn_constructor_args=(options, run.adapters, run.format, threads, attempts, _ATTEMPTS),
+        batch_size=1,
+        batch_format="pyarrow",
+        # One to work on, one that waits.
+        compute=pool(size=options.workers, max_tasks_in_flight_per_actor=2),
+        num_cpus=threads,
+        num_gpus=min(1.0, gpus / options.workers) or None,
+    )
+    for batch in annotated.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for row in batch.to_pylist():
+            yield Result.from_bytes(row["result"]), row["given up"]
+
+
+def _readers(options: Options) -> int:
+    return 1 + options.workers // _WORKERS_OF_A_READER
+
+
+class _Attempts:
+    """How often each part was begun; outlives the workers."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[int, int]] = Counter()
+
+    def begin(self, source: int, number: int) -> int:
+        self.counts[source, number] += 1
+        return self.counts[source, number]
+
+
+class _Reader:
+    """Cuts sources into parts, in a process of Ray's.
+
+    wanted (Mapping[int, tuple[Source, set[int]]]): Sources, and the parts of each that are done.
+    """
+
+    def __init__(self, options: Options, wanted: Mapping[int, tuple[Source, set[int]]]) -> None:
+        self.options = options
+        self.wanted = wanted
+
+    def __call__(self, batch: "pa.Table") -> "Iterator[pa.Table]":
+        import pyarrow as pa
+
+        for index in batch["source"].to_pylist():
+            source, done = self.wanted[index]
+            rows = readers.read(source, self.options)
+            for part in parts(rows, index, self.options.part_documents):
+                if part.number not in done:
+                    yield pa.table({"part": pa.array([part.to_bytes()], pa.binary())})
+
+
+class _Worker:
+    """Annotates parts, in a process of Ray's.
+
+    attempts (ActorHandle): Of ``_Attempts``.
+    limit (int): A part that was begun so often is given up.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        adapters: Adapters,
+        format: str,
+        threads: int,
+        attempts: Any,
+        limit: int,
+    ) -> None:
+        limit_threads(threads)
+        self.annotator = adapters.load()
+        self.writer = writers.writer(format, options.output)
+        self.attempts = attempts
+        self.limit = limit
+
+    def __call__(self, batch: "pa.Table") -> "pa.Table":
+        import pyarrow as pa
+        import ray
+
+        results = []
+        given_up = []
+        for content in batch["part"].to_pylist():
+            part = Part.from_bytes(content)
+            attempt = ray.get(self.attempts.begin.remote(part.source, part.number))
+            given_up.append(attempt > self.limit)
+            if given_up[-1]:
+                result = Result.lost(part, _DIED, self.writer.payload([]))
+            else:
+                result = self.annotator.annotate(part, self.writer)
+            results.append(result.to_bytes())
+        return pa.table({"result": pa.array(results, pa.binary()), "given up": given_up})
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[0]
