@@ -11,7 +11,7 @@ from .adapters import Adapter, AdapterInfo
 from .decoding import decode
 from .entities import Entity
 from .inference import Floats, Forward, SharedBackbone, shared_backbone, tag
-from .windows import Encoding, encode_batch
+from .windows import Encoding
 
 
 class NetworkPredictor:
@@ -50,7 +50,7 @@ class NetworkPredictor:
 
         RETURNS (tuple): Encodings, and stitched float32[n, labels] logits, one a text each.
         """
-        encodings = encode_batch(texts, self.backbone.tokenizer)
+        encodings = self.backbone.recent.encode(texts, self.backbone.tokenizer)
         logits = tag(
             encodings,
             self.forward,

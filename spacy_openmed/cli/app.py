@@ -11,6 +11,7 @@ from ..errors import OpenMedError
 from ..training.processes import part
 from . import (
     ablation,
+    annotate,
     average,
     backbones,
     calibrate,
@@ -73,6 +74,7 @@ for name, group in groups.items():
         command.callback = _guarded(command.callback) if command.callback else None
     app.add_typer(group, name=name)
 app.command("show")(_guarded(show.show))
+app.command("annotate")(_guarded(annotate.annotate))
 app.command("train")(_guarded(train.train))
 app.command("average")(_guarded(average.average))
 app.command("passages")(_guarded(passages.mix))

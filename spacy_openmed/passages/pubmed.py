@@ -23,10 +23,17 @@ _NO_LABEL = ("", "UNLABELLED", "UNASSIGNED")
 _HIGHEST = 10**9
 
 
-class _Citation(NamedTuple):
+class Citation(NamedTuple):
+    """A citation as it stands in a file.
+
+    pmid, version (int): Its id, and which form of it.
+    title, abstract (str): Without markup; "" where there is none.
+    """
+
     pmid: int
     version: int
-    text: str
+    title: str
+    abstract: str
 
 
 class _Deleted(NamedTuple):
@@ -80,17 +87,36 @@ def read(paths: Iterable[Path], titles: bool = True, on_error: OnError = stop) -
             on_error(error)
 
 
+def citations(path: Path, on_error: OnError = stop) -> Iterator[Citation]:
+    """Read all citations of one file as they stand there, in its order.
+
+    Text is taken as ``read`` takes it, but title and abstract stay apart. What the file
+    deletes is passed over.
+
+    path (Path): The file, plain or gzip.
+    on_error (OnError): Called with what is wrong with a citation, which is then left out.
+    YIELDS (Citation): One at a time.
+    RAISES (OpenMedError): The file is none of PubMed's, or breaks off.
+    """
+    for item in _items(path, on_error):
+        if isinstance(item, Citation):
+            yield item
+
+
 def _standing(path: Path, titles: bool, known: PmidSet, on_error: OnError) -> Iterator[Record]:
     """What of a file stands, given what later files have."""
     last: dict[int, tuple[int, int]] = {}
     deleted: list[int] = []
     with TemporaryFile("w+", encoding="utf8") as spool:
-        for number, item in enumerate(_items(path, titles, on_error)):
+        for number, item in enumerate(_items(path, on_error)):
             if isinstance(item, _Deleted):
                 deleted += item.pmids
             elif item.pmid not in known:
                 last[item.pmid] = max(last.get(item.pmid, (0, 0)), (item.version, number))
-                spool.write(json.dumps((number, item.pmid, item.text)) + "\n")
+                text = item.abstract
+                if titles and text and item.title:
+                    text = f"{item.title} {text}"
+                spool.write(json.dumps((number, item.pmid, text)) + "\n")
         for pmid in deleted:
             known.add(pmid)
             last.pop(pmid, None)
@@ -103,7 +129,7 @@ def _standing(path: Path, titles: bool, known: PmidSet, on_error: OnError) -> It
                 yield Record(SOURCE, str(pmid), text)
 
 
-def _items(path: Path, titles: bool, on_error: OnError) -> Iterator[_Citation | _Deleted]:
+def _items(path: Path, on_error: OnError) -> Iterator[Citation | _Deleted]:
     count = 0
     with open_bytes(path) as file:
         try:
@@ -121,7 +147,7 @@ def _items(path: Path, titles: bool, on_error: OnError) -> Iterator[_Citation | 
                     count += 1
                     where = f"{path}, citation {count}"
                     try:
-                        yield _citation(element, titles, where)
+                        yield _citation(element, where)
                     except OpenMedError as error:
                         on_error(error)
                     # The tree grows under the root until it is told to forget.
@@ -138,7 +164,7 @@ def _items(path: Path, titles: bool, on_error: OnError) -> Iterator[_Citation | 
             raise damaged(f"{path}, citation {count + 1}", error) from error
 
 
-def _citation(element: ElementTree.Element, titles: bool, where: str) -> _Citation:
+def _citation(element: ElementTree.Element, where: str) -> Citation:
     number = element.find("PMID")
     if number is None:
         raise OpenMedError(f"{where}: no PMID.")
@@ -148,9 +174,9 @@ def _citation(element: ElementTree.Element, titles: bool, where: str) -> _Citati
     sections = [_section(s) for s in element.findall("Article/Abstract/AbstractText")]
     abstract = _TRUNCATED.sub("", " ".join(filter(None, sections)))
     title = element.find("Article/ArticleTitle")
-    if titles and abstract and title is not None:
-        abstract = " ".join(filter(None, (_plain(title), abstract)))
-    return _Citation(_pmid(number, where), int(version), abstract)
+    return Citation(
+        _pmid(number, where), int(version), "" if title is None else _plain(title), abstract
+    )
 
 
 def _pmid(element: ElementTree.Element, where: str) -> int:

@@ -7,7 +7,7 @@ concept. Offsets count characters.
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -39,7 +39,10 @@ _CONCEPTS = (
     "ncbi taxonomy",
     "concept_id",
 )
-_NOT_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Before the first document of a file, and before each of the others.
+FIRST = b"\n"
+SEPARATORS = {".xml": b"\n", ".json": b",\n"}
 # More is a damaged offset rather than text that was left out.
 _LONGEST_GAP = 10_000_000
 
@@ -85,11 +88,69 @@ def write(documents: Iterable[Document], path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".xml", ".json"):
         raise OpenMedError(f"{path}: BioC files end in .xml or .json.")
+    before, after = frame(suffix)
     with atomic_file(path) as part, part.open("wb") as file:
-        if suffix == ".xml":
-            _write_xml(_checked(documents), file)
-        else:
-            _write_json(_checked(documents), file)
+        file.write(before)
+        separator = FIRST
+        for document in _checked(documents):
+            file.write(separator + encode(document, suffix))
+            separator = SEPARATORS[suffix]
+        file.write(after)
+
+
+def frame(suffix: str) -> tuple[bytes, bytes]:
+    """What stands before and after the documents of a file.
+
+    suffix (str): ".xml" or ".json".
+    """
+    if suffix == ".json":
+        from bioc import biocjson
+
+        collection = biocjson.toJSON(_collection())
+        del collection["documents"]
+        start = json.dumps(collection).removesuffix("}").encode()
+        return start + b', "documents": [', b"\n]}\n"
+    from bioc.biocxml import BioCXMLDocumentWriter
+
+    file = io.BytesIO()
+    with closing(BioCXMLDocumentWriter(file, encoding="UTF-8")) as writer:
+        writer.write_collection_info(_collection())
+    before, line, after = file.getvalue().rpartition(b"\n")
+    return before, line + after
+
+
+def encode(document: Document, suffix: str, infons: Sequence[Mapping[str, str]] = ()) -> bytes:
+    """One document as it stands in a file, see ``write``.
+
+    suffix (str): ".xml" or ".json".
+    infons (Sequence[Mapping[str, str]]): What else is to be said of each of the entities, or
+        nothing of any.
+    """
+    encoded = _encode(document, infons)
+    if suffix == ".json":
+        from bioc import biocjson
+
+        try:
+            return json.dumps(biocjson.toJSON(encoded), ensure_ascii=False).encode("utf8")
+        except UnicodeEncodeError as error:
+            raise OpenMedError(
+                f"document '{document.id}': a lone surrogate "
+                f"({error.object[error.start]!r}), which UTF-8 cannot hold. Replace it, or "
+                f"write JSONL."
+            ) from error
+    from bioc.biocxml.encoder import encode_document
+    from lxml import etree
+
+    try:
+        content: bytes = etree.tostring(encode_document(encoded), encoding="UTF-8")
+    except ValueError as error:
+        found = NOT_XML.search(document.text)
+        character = f"character {found.start()}, {found[0]!r}," if found else "a character"
+        raise OpenMedError(
+            f"document '{document.id}': {character} cannot be in XML. Remove it, or write "
+            f"BioC JSON or JSONL."
+        ) from error
+    return content
 
 
 def _is_xml(path: Path) -> bool:
@@ -265,45 +326,6 @@ def _entity(
     return Entity(start, end, user_label(str(label), types, where)), str(concept)
 
 
-def _write_xml(documents: Iterable[Document], file: BinaryIO) -> None:
-    from bioc.biocxml import BioCXMLDocumentWriter
-
-    with closing(BioCXMLDocumentWriter(file, encoding="UTF-8")) as writer:
-        writer.write_collection_info(_collection())
-        for document in documents:
-            encoded = _encode(document)
-            try:
-                writer.write_document(encoded)
-            except ValueError as error:
-                found = _NOT_XML.search(document.text)
-                character = f"character {found.start()}, {found[0]!r}," if found else "a character"
-                raise OpenMedError(
-                    f"document '{document.id}': {character} cannot be in XML. Remove it, or write "
-                    f"BioC JSON or JSONL."
-                ) from error
-
-
-def _write_json(documents: Iterable[Document], file: BinaryIO) -> None:
-    from bioc import biocjson
-
-    collection = biocjson.toJSON(_collection())
-    del collection["documents"]
-    file.write(json.dumps(collection).removesuffix("}").encode() + b', "documents": [')
-    separator = b"\n"
-    for document in documents:
-        line = json.dumps(biocjson.toJSON(_encode(document)), ensure_ascii=False)
-        try:
-            file.write(separator + line.encode("utf8"))
-        except UnicodeEncodeError as error:
-            raise OpenMedError(
-                f"document '{document.id}': a lone surrogate "
-                f"({error.object[error.start]!r}), which UTF-8 cannot hold. Replace it, or "
-                f"write JSONL."
-            ) from error
-        separator = b",\n"
-    file.write(b"\n]}\n")
-
-
 def _collection() -> "BioCCollection":
     from bioc import BioCCollection
 
@@ -323,7 +345,7 @@ def _checked(documents: Iterable[Document]) -> Iterator[Document]:
         yield document
 
 
-def _encode(document: Document) -> "BioCDocument":
+def _encode(document: Document, infons: Sequence[Mapping[str, str]]) -> "BioCDocument":
     from bioc import BioCAnnotation, BioCDocument, BioCLocation, BioCPassage
 
     text = document.text
@@ -346,6 +368,8 @@ def _encode(document: Document) -> "BioCDocument":
         concept = document.concepts.get((start, end, label))
         if concept:
             annotation.infons["identifier"] = concept
+        if infons:
+            annotation.infons.update(infons[number - 1])
         annotation.add_location(BioCLocation(start, end - start))
         holders = (
             p for p in encoded.passages if p.offset <= start and end <= p.offset + len(p.text)

@@ -68,12 +68,12 @@ def write(documents: Iterable[Document], path: Path) -> None:
     RAISES (OpenMedError): An id that cannot be a file name, or comes twice; a label or concept
         with white space in it; lone surrogates.
     """
-    _check_target(path)
+    check_target(path)
     with atomic_folder(path) as folder:
         for document in documents:
             where = f"document '{document.id}'"
-            base = _base(folder, document.id)
-            content = {".txt": document.text, ".ann": _annotations(document, where)}
+            base = base_of(folder, document.id)
+            content = {".txt": document.text, ".ann": annotation_lines(document, where)}
             try:
                 base.parent.mkdir(parents=True, exist_ok=True)
                 for suffix, text in content.items():
@@ -173,7 +173,11 @@ def _mention(
     return name, Entity(start, end, user_label(label, types, where))
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
+    """See that a path may become, or be replaced by, a folder of such files.
+
+    RAISES (OpenMedError): A file, a folder with other files, or a name like those of files.
+    """
     if path.name.lower().endswith(_SUFFIXES):
         raise OpenMedError(
             f"{path}: brat is written to a folder, which has two files for each document. Give "
@@ -192,7 +196,11 @@ def _check_target(path: Path) -> None:
         raise OpenMedError(f"{path}: not a folder. brat has two files for each document.")
 
 
-def _base(folder: Path, identifier: str) -> Path:
+def base_of(folder: Path, identifier: str) -> Path:
+    """Where the files of a document belong, without suffix.
+
+    RAISES (OpenMedError): The id cannot be a file name.
+    """
     parts = identifier.split("/")
     if "\0" in identifier or any(part in ("", ".", "..") for part in parts):
         raise OpenMedError(
@@ -202,7 +210,11 @@ def _base(folder: Path, identifier: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def _annotations(document: Document, where: str) -> str:
+def annotation_lines(document: Document, where: str) -> str:
+    """What stands in the .ann file of a document, see ``write``.
+
+    RETURNS (str): The n-th of its entities is Tn.
+    """
     lines = []
     count = 0
     for number, (start, end, label, _) in enumerate(document.entities, 1):

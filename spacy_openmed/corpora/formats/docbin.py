@@ -7,6 +7,7 @@ all of them, nested ones too; ``kb_id_`` is the concept. ``doc.user_data`` has "
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,22 @@ def read(
         yield from read_each(
             docs, lambda doc, where: _document(doc, types, where), "document", on_error
         )
+
+
+def texts(path: Path, on_error: OnError = stop) -> Iterator[tuple[int, Document]]:
+    """Read the docs of one file without their annotations, whatever these are.
+
+    path (Path): The file.
+    on_error (OnError): Called with what is wrong with a document, which is then left out.
+    YIELDS (tuple[int, Document]): Number in the file, counted from 1, and the document; ids may
+        come twice.
+    RAISES (OpenMedError): The file is no DocBin.
+    """
+    for number, doc in enumerate(_docs(path), 1):
+        try:
+            yield number, _unannotated(doc, f"{path}, document {number}")
+        except OpenMedError as error:
+            on_error(error)
 
 
 def write(documents: Iterable[Document], path: Path, flatten: Flatten = outermost) -> None:
@@ -112,7 +129,8 @@ def _docs(path: Path) -> Iterator["Doc"]:
 
 
 def _document(doc: "Doc", types: Mapping[str, str] | None, where: str) -> Document:
-    text = doc.text
+    document = _unannotated(doc, where)
+    text = document.text
     with explained(f"{where}: its annotation is damaged"):
         entities = []
         concepts = {}
@@ -122,14 +140,19 @@ def _document(doc: "Doc", types: Mapping[str, str] | None, where: str) -> Docume
             entities.append(entity)
             if span.kb_id_:
                 concepts[entity[:3]] = span.kb_id_
+    return replace(document, entities=entities, concepts=concepts)
+
+
+def _unannotated(doc: "Doc", where: str) -> Document:
+    text = doc.text
+    with explained(f"{where}: its user data are damaged"):
         tokens = [token for token in doc if not token.text.isspace()]
         return Document(
             str(doc.user_data.get("id", "")),
             text,
-            entities,
+            [],
             tokens=[(token.idx, token.idx + len(token)) for token in tokens],
             sentences=_sentences(doc),
-            concepts=concepts,
             passages=check_passages(doc.user_data.get("passages", ()), text, where),
         )
 
@@ -201,7 +224,7 @@ def _shards(documents: Iterable[Document], tokens: float, flatten: Flatten) -> I
 
 
 def _doc(document: Document, nlp: "Language", flatten: Flatten, where: str) -> "Doc":
-    doc = _tokenized(document, nlp)
+    doc = tokenized(document, nlp)
     if doc.text != document.text:
         raise OpenMedError(f"{where}: its tokens overlap or reach outside of its text.")
     _annotate(doc, document, flatten, where)
@@ -211,7 +234,11 @@ def _doc(document: Document, nlp: "Language", flatten: Flatten, where: str) -> "
     return doc
 
 
-def _tokenized(document: Document, nlp: "Language") -> "Doc":
+def tokenized(document: Document, nlp: "Language") -> "Doc":
+    """A doc of a document's own tokens and sentences, else of spaCy's tokens.
+
+    RETURNS (Doc): Without annotations. Where tokens overlap, its text is not the document's.
+    """
     from spacy.tokens import Doc
 
     if not document.tokens:

@@ -65,7 +65,7 @@ def write(documents: Iterable[Document], path: Path) -> None:
             where = f"document '{document.id}'"
             ids.check(document.id, number, f"document {number}")
             try:
-                file.write(_block(document, where).encode("utf8"))
+                file.write(encode(document, where).encode("utf8"))
             except UnicodeEncodeError as error:
                 raise OpenMedError(
                     f"{where}: a lone surrogate ({error.object[error.start]!r}), which UTF-8 "
@@ -160,7 +160,11 @@ def _join(sections: Sequence[tuple[str, str]]) -> tuple[str, list[tuple[int, int
     return " ".join(content for _, content in sections[:filled]), passages
 
 
-def _block(document: Document, where: str) -> str:
+def encode(document: Document, where: str) -> str:
+    """The lines of one document and the blank line after them, see ``write``.
+
+    where (str): Place, for the message.
+    """
     text = document.text
     if not re.fullmatch(r"[^|\t\r\n]+", document.id) or document.id.startswith("\ufeff"):
         raise OpenMedError(f"{where}: PubTator needs an id without '|', TAB and line breaks.")
