@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OpenMedError
+from ..ray_session import connect
 from . import readers, writers
 from .annotator import Adapters, limit_threads
 from .options import Options
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .run import Run
-
-# Sends what is used where to Ray's makers, unless it is off before Ray is imported.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 # How often a part is begun before it is given up: memory may be short for a while.
 _ATTEMPTS = 3
@@ -50,7 +48,7 @@ def annotate_on_ray(run: "Run") -> None:
     ray = _imported()
     options = run.options
     threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
-    _connect(ray, options.address, options.workers * threads + _readers(options))
+    connect(ray, options.address, options.workers * threads + _readers(options))
     before = run.summary.documents
     lost = []
     try:
@@ -88,23 +86,6 @@ def _imported() -> Any:
             "Several workers need Ray Data: pip install 'spacy-openmed[ray]'."
         ) from error
     return ray
-
-
-def _connect(ray: Any, address: str, cpus: int) -> None:
-    try:
-        if address:
-            ray.init(address=address, log_to_driver=False)
-        else:
-            ray.init(
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-            )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise OpenMedError(
-            f"Ray cannot be reached at '{address or 'this machine'}': {error}"
-        ) from error
 
 
 @contextmanager

@@ -14,12 +14,11 @@ from typing import Any
 import torch
 
 from ...errors import OpenMedError
+from ...ray_session import connect
 from .study import SearchStudy
 from .trial import Outcome, Task, run_trial
 from .worker import describe
 
-# Sends what is used where to Ray's makers, unless it is off before Ray is imported.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # A relative path, such as that of a backbone in OPENMED_HOME, means the same in a trial.
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
@@ -45,7 +44,7 @@ def search_on_ray(
     ray, tune = _imported()
     driver = _Driver(study, trials, ended)
     while True:
-        _connect(ray, address, workers * threads)
+        connect(ray, address, workers * threads)
         try:
             _run(ray, tune, driver, task, workers, threads)
             break
@@ -64,23 +63,6 @@ def search_on_ray(
             f"The search was stopped after {study.finished} of {trials} trials. The same command "
             f"goes on."
         )
-
-
-def _connect(ray: Any, address: str, cpus: int) -> None:
-    try:
-        if address:
-            ray.init(address=address, log_to_driver=False)
-        else:
-            ray.init(
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-            )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise OpenMedError(
-            f"Ray cannot be reached at '{address or 'this machine'}': {error}"
-        ) from error
 
 
 def _run(ray: Any, tune: Any, driver: "_Driver", task: Task, workers: int, threads: int) -> None:
