@@ -4,7 +4,7 @@ Trained on the corpus's tokens and sentences, the best step by dev kept, evaluat
 on test as our adapters are: raw F1 on the characters of raw text, with spaCy's tokenizer; CoNLL F1
 on the corpus's tokens, of whole documents.
 
-    python benchmarks/spacy_ner.py CORPORA ncbi --ledger benchmarks/results/ledger.jsonl \
+    python benchmarks/spacy_ner.py CORPORA ncbi --ledger benchmarks/results/suite/ledger.jsonl \
         --output benchmarks/results/suite/baselines/spacy-ner --work runs/spacy-ner
 """
 

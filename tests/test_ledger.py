@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 NCBI = Subject("ncbi", "test", {"test.jsonl": "f1" * 32, "test.conll": "f2" * 32}, "a1" * 32)
 DEV = Subject("ncbi", "dev", {"dev.jsonl": "f3" * 32}, "a2" * 32)
 # As versions without links wrote them.
-OLD = Path(__file__).parents[1] / "benchmarks" / "results" / "ledger.jsonl"
+OLD = Path(__file__).parents[1] / "benchmarks" / "results" / "suite" / "ledger.jsonl"
 
 
 def measured(adapter: str = "ad", f1: float = 12.5) -> dict[str, Any]:
