@@ -11,7 +11,7 @@ from test_select import run_select, write_adapter
 from typer.testing import CliRunner, Result
 
 from spacy_openmed import adapters
-from spacy_openmed.cli.app import _plain_errors
+from spacy_openmed.cli.app import guarded
 from spacy_openmed.cli.cross import cross as command
 from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.documents import Document
@@ -227,7 +227,7 @@ def test_missing_files_are_named(corpus: Path, adapter: Path, tmp_path: Path) ->
 
 def run(*arguments: object) -> Result:
     app = typer.Typer()
-    app.command()(_plain_errors(command))
+    app.command()(guarded(command))
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from spacy_openmed import adapters, backbones
-from spacy_openmed.cli.app import _guarded as guarded
+from spacy_openmed.cli.app import guarded
 from spacy_openmed.corpora import own
 from spacy_openmed.decoding import bio_labels
 from spacy_openmed.errors import OpenMedError

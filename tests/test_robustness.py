@@ -14,7 +14,7 @@ from test_select import write_adapter
 from typer.testing import CliRunner, Result
 
 from spacy_openmed import adapters
-from spacy_openmed.cli.app import _plain_errors
+from spacy_openmed.cli.app import guarded
 from spacy_openmed.cli.robustness import robustness as command
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.folder import read_split
@@ -168,7 +168,7 @@ def test_other_types_are_refused(corpus: Path, adapter: Path) -> None:
 
 def run(*arguments: object) -> Result:
     app = typer.Typer()
-    app.command()(_plain_errors(command))
+    app.command()(guarded(command))
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 

@@ -45,14 +45,14 @@ app = typer.Typer(
 )
 
 
-def _guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     """Show an OpenMedError as its message alone, and exit with status 1.
 
     Of several processes each leaves the others when all went well.
     """
 
     @functools.wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def run_guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             result = command(*args, **kwargs)
         except OpenMedError as error:
@@ -61,7 +61,7 @@ def _guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         part()
         return result
 
-    return guarded
+    return run_guarded
 
 
 groups = {
@@ -71,28 +71,28 @@ groups = {
 }
 for name, group in groups.items():
     for command in group.registered_commands:
-        command.callback = _guarded(command.callback) if command.callback else None
+        command.callback = guarded(command.callback) if command.callback else None
     app.add_typer(group, name=name)
-app.command("show")(_guarded(show.show))
-app.command("annotate")(_guarded(annotate.annotate))
-app.command("train")(_guarded(train.train))
-app.command("average")(_guarded(average.average))
-app.command("passages")(_guarded(passages.mix))
-app.command("dapt")(_guarded(dapt.dapt))
-app.command("perplexity")(_guarded(perplexity.perplexity))
-app.command("ablation")(_guarded(ablation.ablation))
-app.command("search")(_guarded(search.search))
-app.command("common")(_guarded(common.common))
-app.command("select")(_guarded(select.select))
-app.command("calibrate")(_guarded(calibrate.calibrate))
-app.command("evaluate")(_guarded(evaluate.evaluate))
-app.command("robustness")(_guarded(robustness.robustness))
-app.command("cross")(_guarded(cross.cross))
-app.command("compare")(_guarded(compare.compare))
-app.command("report")(_guarded(report.report))
-app.command("card")(_guarded(card.card))
-app.command("export")(_guarded(export.export))
-app.command("package")(_guarded(package.package))
+app.command("show")(guarded(show.show))
+app.command("annotate")(guarded(annotate.annotate))
+app.command("train")(guarded(train.train))
+app.command("average")(guarded(average.average))
+app.command("passages")(guarded(passages.mix))
+app.command("dapt")(guarded(dapt.dapt))
+app.command("perplexity")(guarded(perplexity.perplexity))
+app.command("ablation")(guarded(ablation.ablation))
+app.command("search")(guarded(search.search))
+app.command("common")(guarded(common.common))
+app.command("select")(guarded(select.select))
+app.command("calibrate")(guarded(calibrate.calibrate))
+app.command("evaluate")(guarded(evaluate.evaluate))
+app.command("robustness")(guarded(robustness.robustness))
+app.command("cross")(guarded(cross.cross))
+app.command("compare")(guarded(compare.compare))
+app.command("report")(guarded(report.report))
+app.command("card")(guarded(card.card))
+app.command("export")(guarded(export.export))
+app.command("package")(guarded(package.package))
 
 
 def run() -> None:
