@@ -11,7 +11,7 @@ from .adapters import Adapter, AdapterInfo
 from .decoding import decode
 from .entities import Entity
 from .inference import Floats, Forward, SharedBackbone, shared_backbone, tag
-from .windows import Encoding
+from .windows import Encoding, encode_batch
 
 
 class NetworkPredictor:
@@ -45,12 +45,16 @@ class NetworkPredictor:
         encodings, logits = self.tag(texts)
         return decode(texts, encodings, logits, self.info.types, edges, self.info.temperature)
 
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """The wordpieces of some texts."""
+        return encode_batch(texts, self.backbone.tokenizer)
+
     def tag(self, texts: Sequence[str]) -> tuple[list[Encoding], list[Floats]]:
         """Score the wordpieces of some texts.
 
         RETURNS (tuple): Encodings, and stitched float32[n, labels] logits, one a text each.
         """
-        encodings = self.backbone.recent.encode(texts, self.backbone.tokenizer)
+        encodings = self.encode(texts)
         logits = tag(
             encodings,
             self.forward,
@@ -75,6 +79,10 @@ class Predictor(NetworkPredictor):
             return backbone.logits(adapter, ids, mask)
 
         super().__init__(adapter.info, backbone, forward, batch_wordpieces)
+
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """As before, but once for all adapters on a backbone that are given the same texts."""
+        return self.backbone.recent.encode(texts, self.backbone.tokenizer)
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
