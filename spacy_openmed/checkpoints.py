@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from .backbones import ALLOW_HUB, CONFIG, WEIGHTS, file_sha256, load_tokenizer
+from .engine import with_padding
 from .engine.bert import BertEngine, fits
 from .engine.module import ModuleEngine
 from .errors import OpenMedError
@@ -305,9 +306,7 @@ class SharedCheckpoint:
                 torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
             )
             scores = self._head(rows.float())
-        result = np.zeros((*ids.shape, scores.shape[1]), dtype=np.float32)
-        result[mask.astype(bool)] = scores.cpu().numpy()
-        return result
+        return with_padding(scores, mask)
 
 
 def _load(folder: Path) -> torch.nn.Module:

@@ -80,26 +80,25 @@ class SharedBackbone:
             scores = torch.nn.functional.linear(
                 hidden.float(), adapter.weight.to(self.device), adapter.bias.to(self.device)
             )
-        result = np.zeros((*ids.shape, scores.shape[1]), dtype=np.float32)
-        result[mask.astype(bool)] = scores.cpu().numpy()
-        return result
+        return engine.with_padding(scores, mask)
 
     def _activate(self, adapter: Adapter) -> None:
         if self._active is adapter:
             return
         self._active = None
-        paths = set(self._merged)
-        if adapter.pretraining is not self._pretraining:
-            paths |= self._change_base(adapter.pretraining)
         deltas = {delta.path: delta for delta in adapter.deltas()}
+        if adapter.pretraining is not self._pretraining:
+            self._merged |= self._change_base(adapter.pretraining)
 
         def weight(path: str) -> torch.Tensor:
             original: torch.Tensor = self.encoder.get_submodule(path).weight
             delta = deltas.get(path)
             return original if delta is None else original + delta.matrix(self.device)
 
+        # Noted before: what is stopped half-way is made anew by the next adapter.
+        self._merged |= set(deltas)
+        self._engine.rebuild(self._merged, weight)
         self._merged = set(deltas)
-        self._engine.rebuild(paths | self._merged, weight)
         self._active = adapter
 
     def _change_base(self, wanted: Pretraining | None) -> set[str]:

@@ -8,7 +8,9 @@ they compute in; the backbone's own stay as they are, in fp32, for adapters to b
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .bert import BertEngine, fits
 from .module import ModuleEngine
@@ -43,3 +45,15 @@ def build(encoder: Any, precision: str) -> Engine:
     precision (str): "fp32", "bf16", "fp16" or "int8".
     """
     return BertEngine(encoder, precision) if fits(encoder) else ModuleEngine(encoder, precision)
+
+
+def with_padding(rows: torch.Tensor, mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Put rows of wordpieces back where they were in their batch.
+
+    rows (float32[total, columns]): In the order that an engine gives them.
+    mask (int64[batch, length]): As the engine was given it.
+    RETURNS (float32[batch, length, columns]): 0 for padding.
+    """
+    result = np.zeros((*mask.shape, rows.shape[1]), dtype=np.float32)
+    result[mask.astype(bool)] = rows.cpu().numpy()
+    return result
