@@ -1,8 +1,16 @@
-"""Time per character of ``openmed_ner`` on ever longer texts, as a ratio to the shortest."""
+"""Time per word of ``openmed_ner`` on ever longer texts, as a ratio to the shortest.
+
+    python benchmarks/linear_time.py --json benchmarks/results/linear_time.json
+
+Short texts are timed in turns with long ones, and often: the median counts.
+"""
 
 import argparse
+import resource
+import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import spacy
 import torch
@@ -14,40 +22,53 @@ SENTENCES = [
     "His brother carries a BRCA2 variant and had been treated for prostate cancer.",
     "After four weeks the patient was discharged on metformin, ramipril and bisoprolol.",
 ]
+# Words that each length is timed on, unless one text alone has more.
+TIMED = 100_000
+
+
+def text(words: int) -> str:
+    """So many words."""
+    block = [word for sentence in SENTENCES for word in sentence.split()]
+    return " ".join((block * (words // len(block) + 1))[:words])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", default="ncbi")
-    parser.add_argument("--characters", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--words", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     nlp = spacy.blank("en")
     nlp.max_length = 100_000_000
     pipe = nlp.add_pipe("openmed_ner", config={"dataset": arguments.dataset})
-    block = " ".join(SENTENCES) + "\n"
-    pipe(nlp.make_doc(block))
-    rows = []
-    for length in arguments.characters:
-        doc = nlp.make_doc((block * (length // len(block) + 1))[:length])
-        begun = time.perf_counter()
-        doc = pipe(doc)
-        seconds = time.perf_counter() - begun
-        last = doc.ents[-1].end_char if doc.ents else 0
+    pipe(nlp.make_doc(text(arguments.words[0])))
+    rows: list[dict[str, Any]] = []
+    for length in arguments.words:
+        seconds = []
+        for _ in range(max(1, TIMED // length)):
+            doc = nlp.make_doc(text(length))
+            begun = time.perf_counter()
+            doc = pipe(doc)
+            seconds.append(time.perf_counter() - begun)
         rows.append(
             {
-                "characters": length,
+                "words": length,
                 "tokens": len(doc),
                 "entities": len(doc.ents),
-                "last entity ends": last,
-                "seconds": seconds,
-                "us per character": 1e6 * seconds / length,
+                "last entity ends": doc.ents[-1].end_char / len(doc.text),
+                "seconds": statistics.median(seconds),
+                "us per word": 1e6 * statistics.median(seconds) / length,
+                "peak memory, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             }
         )
-    first = rows[0]["us per character"]
+    first = rows[0]["us per word"]
     for row in rows:
-        row["ratio to first"] = row["us per character"] / first
-    report(rows, arguments.json, threads=torch.get_num_threads())
+        row["ratio to first"] = row["us per word"] / first
+    report(rows, arguments.json, threads=arguments.threads)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,101 @@
+r"""What several adapters in one pipeline cost in memory and time, beside one.
+
+Each in a process of its own, in turns; the medians count. The one is each adapter in turn.
+
+    python benchmarks/many_adapters.py CORPORA --json benchmarks/results/many_adapters.json
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import spacy
+import torch
+from common import report
+
+from spacy_openmed import adapters
+from spacy_openmed.corpora.folder import read_split
+
+
+def measure(corpora: Path, datasets: list[str], texts: str, limit: int) -> dict[str, Any]:
+    """In this process: seconds of one pass, peak memory in MB, and entities."""
+    nlp = spacy.blank("en")
+    config = {"dataset": datasets if len(datasets) > 1 else datasets[0], "annotate": "spans"}
+    nlp.add_pipe("openmed_ner", config=config)
+    inputs = [d.text for d in read_split(corpora, texts, "dev")][:limit]
+    list(nlp.pipe(inputs[:8]))
+    begun = time.perf_counter()
+    found = sum(len(doc.spans["openmed"]) for doc in nlp.pipe(inputs))
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak": peak, "entities": found}
+
+
+def in_process(arguments: argparse.Namespace, datasets: list[str]) -> dict[str, Any]:
+    command = [
+        *(sys.executable, __file__, str(arguments.corpora), "--only", *datasets),
+        *("--texts", arguments.texts, "--limit", str(arguments.limit)),
+        *("--threads", str(arguments.threads)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("corpora", type=Path)
+    parser.add_argument("--texts", default="bc5cdr-disease", help="Dataset whose dev is read")
+    parser.add_argument("--limit", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", nargs="+", help="These, in this process")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.only:
+        print(
+            json.dumps(measure(arguments.corpora, arguments.only, arguments.texts, arguments.limit))
+        )
+        return
+    every = sorted(
+        path.parent.parent.name for path in adapters.SHIPPED.glob(f"*/*/{adapters.INFO}")
+    )
+    rows: list[dict[str, Any]] = []
+    together: list[dict[str, Any]] = []
+    for number, dataset in enumerate(every):
+        rows.append({"adapters": dataset, **in_process(arguments, [dataset])})
+        # Before, among and after the single ones: the machine is not always as fast.
+        if number % 5 == 0:
+            together.append(in_process(arguments, every))
+    one = {
+        key: statistics.median(row[key] for row in rows) for key in ("seconds", "peak", "entities")
+    }
+    most = {
+        key: statistics.median(row[key] for row in together)
+        for key in ("seconds", "peak", "entities")
+    }
+    rows += [{"adapters": "median of one", **one}, {"adapters": f"all {len(every)}", **most}]
+    report(
+        rows,
+        arguments.json,
+        threads=arguments.threads,
+        documents=arguments.limit,
+        adapters=len(every),
+        memory_ratio=most["peak"] / one["peak"],
+        time_ratio=most["seconds"] / one["seconds"],
+    )
+    print(f"memory {most['peak'] / one['peak']:.3f}, time {most['seconds'] / one['seconds']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
