@@ -1,0 +1,47 @@
+"""The network alone on packed batches: no tokenising, no decoding, no entities."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from measure import Prepare, Run, serve
+
+
+def load(job: dict[str, Any]) -> Prepare:
+    import torch
+    from transformers import AutoModelForTokenClassification
+
+    from spacy_openmed import backbones, engine
+    from spacy_openmed.windows import cut, encode_batch, pack, pad, special_tokens
+
+    folder = Path(job["checkpoint"])
+    model: Any = AutoModelForTokenClassification.from_pretrained(folder)
+    encoder = model.eval().requires_grad_(False).base_model
+    forward = engine.build(encoder, job["options"]["precision"])
+    tokenizer = backbones.load_tokenizer(folder)
+    special = special_tokens(tokenizer, encoder.config.pad_token_id or 0)
+
+    def prepare(texts: Sequence[str]) -> Run:
+        windows = [
+            encoding.ids[start:end]
+            for encoding in encode_batch(texts, tokenizer)
+            for start, end in cut(len(encoding), job["window"] - special.count, job["overlap"])
+        ]
+        lengths = [len(window) + special.count for window in windows]
+        batches = [
+            [torch.from_numpy(array) for array in pad([windows[i] for i in batch], special)]
+            for batch in pack(lengths, job["options"]["batch_wordpieces"])
+        ]
+
+        def run() -> None:
+            with torch.inference_mode():
+                for ids, mask in batches:
+                    forward(ids, mask)
+
+        return run
+
+    return prepare
+
+
+if __name__ == "__main__":
+    serve(load, ["torch"])
