@@ -270,11 +270,18 @@ class SharedCheckpoint:
     folder (Path): Verified checkpoint folder.
     device (str): Torch device.
     precision (str): "fp32", "bf16", "fp16", "int8", or "auto" for what the device does well.
+    compiled (bool): By torch.compile.
     RAISES (OpenMedError): transformers cannot load it, it has no head for tokens, or the
         precision is not possible for it.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: str = "cpu",
+        precision: str = "fp32",
+        compiled: bool = False,
+    ) -> None:
         self.folder = folder
         self.device = device
         self.precision = resolve_inference(precision, torch.device(device).type)
@@ -285,13 +292,12 @@ class SharedCheckpoint:
         self._head: torch.nn.Module
         if fits(model.base_model):
             # In transformers the head of this architecture is one linear layer.
-            self._engine, self._head = (
-                BertEngine(model.base_model, self.precision),
-                model.classifier,
-            )
+            self._engine = BertEngine(model.base_model, self.precision, compiled)
+            self._head = model.classifier
         else:
             # Whatever there is on the encoder: the whole model runs, and gives logits.
-            self._engine, self._head = ModuleEngine(model, self.precision), torch.nn.Identity()
+            self._engine = ModuleEngine(model, self.precision, compiled)
+            self._head = torch.nn.Identity()
         self.lock = threading.Lock()
 
     def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
@@ -333,27 +339,27 @@ def _load(folder: Path) -> torch.nn.Module:
     return network
 
 
-_shared: "weakref.WeakValueDictionary[tuple[str, str, str], SharedCheckpoint]" = (
+_shared: "weakref.WeakValueDictionary[tuple[str, str, str, bool], SharedCheckpoint]" = (
     weakref.WeakValueDictionary()
 )
 _shared_lock = threading.Lock()
 
 
 def shared_checkpoint(
-    folder: Path, device: str = "cpu", precision: str = "fp32"
+    folder: Path, device: str = "cpu", precision: str = "fp32", compiled: bool = False
 ) -> SharedCheckpoint:
     """The process's one copy of a checkpoint; it lives as long as somebody holds it.
 
     folder (Path): Verified checkpoint folder; the same weights in two folders are one.
     device (str): Torch device.
-    precision (str): As ``SharedCheckpoint`` takes it.
+    precision (str), compiled (bool): As ``SharedCheckpoint`` takes them.
     """
     resolved = resolve_inference(precision, torch.device(device).type)
-    key = (file_sha256(folder / WEIGHTS), device, resolved)
+    key = (file_sha256(folder / WEIGHTS), device, resolved, compiled)
     with _shared_lock:
         network = _shared.get(key)
         if network is None:
-            network = SharedCheckpoint(folder, device, resolved)
+            network = SharedCheckpoint(folder, device, resolved, compiled)
             _shared[key] = network
     return network
 

@@ -64,6 +64,7 @@ def make_openmed_ner(
     overwrite: bool,
     labels: dict[str, str],
     precision: str,
+    compile: bool,
     batch_wordpieces: int,
     window: int,
     overlap: int,
@@ -89,6 +90,8 @@ def make_openmed_ner(
     labels (dict[str, str]): Labels to rename.
     precision (str): What inference computes in: "auto" (bf16 on GPUs, and on processors that
         have it, else fp32), "fp32", "bf16", "fp16" or "int8".
+    compile (bool): Have torch.compile fuse what is between the matrix products, which takes its
+        time at the first batches.
     batch_wordpieces (int): Size of a packed batch.
     window, overlap (int): Wordpieces; longer texts are read in overlapping windows.
     bundle_backbone (bool): to_disk writes the weights of the backbone or checkpoint, too.
@@ -111,6 +114,7 @@ def make_openmed_ner(
         overwrite=overwrite,
         labels=labels,
         precision=precision,
+        compile=compile,
         batch_wordpieces=batch_wordpieces,
         window=window,
         overlap=overlap,
@@ -144,6 +148,7 @@ class OpenMedNER(TrainablePipe):
         overwrite: bool = False,
         labels: Mapping[str, str] | None = None,
         precision: str = "auto",
+        compile: bool = False,
         batch_wordpieces: int = 4096,
         window: int = 256,
         overlap: int = 50,
@@ -167,6 +172,7 @@ class OpenMedNER(TrainablePipe):
             "overwrite": overwrite,
             "labels": dict(labels or {}),
             "precision": precision,
+            "compile": compile,
             "batch_wordpieces": batch_wordpieces,
             "window": window,
             "overlap": overlap,
@@ -176,7 +182,7 @@ class OpenMedNER(TrainablePipe):
         self._tell_model()
 
     def _tell_model(self) -> None:
-        for key in ("batch_wordpieces", "window", "overlap", "precision"):
+        for key in ("batch_wordpieces", "window", "overlap", "precision", "compile"):
             self.model.attrs[key] = self.cfg[key]
 
     @property

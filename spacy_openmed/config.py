@@ -24,6 +24,7 @@ edges = "word"
 overwrite = false
 labels = {}
 precision = "auto"
+compile = false
 batch_wordpieces = 4096
 window = 256
 overlap = 50

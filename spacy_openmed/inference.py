@@ -47,9 +47,16 @@ class SharedBackbone:
     folder (Path): Verified backbone folder.
     device (str): Torch device.
     precision (str): "fp32", "bf16", "fp16", "int8", or "auto" for what the device does well.
+    compiled (bool): By torch.compile.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: str = "cpu",
+        precision: str = "fp32",
+        compiled: bool = False,
+    ) -> None:
         self.folder = folder
         self.device = device
         self.precision = resolve_inference(precision, torch.device(device).type)
@@ -59,7 +66,7 @@ class SharedBackbone:
         self.encoder = encoder
         self.special = special_tokens(self.tokenizer, int(encoder.config.pad_token_id or 0))
         self.positions = positions(encoder)
-        self._engine = engine.build(encoder, self.precision)
+        self._engine = engine.build(encoder, self.precision, compiled)
         self._merged: set[str] = set()
         self._active: Adapter | None = None
         self._pretraining: Pretraining | None = None
@@ -157,25 +164,27 @@ def positions(encoder: torch.nn.Module) -> int | None:
     return None
 
 
-_shared: "weakref.WeakValueDictionary[tuple[str, str, str], SharedBackbone]" = (
+_shared: "weakref.WeakValueDictionary[tuple[str, str, str, bool], SharedBackbone]" = (
     weakref.WeakValueDictionary()
 )
 _shared_lock = threading.Lock()
 
 
-def shared_backbone(folder: Path, device: str = "cpu", precision: str = "fp32") -> SharedBackbone:
+def shared_backbone(
+    folder: Path, device: str = "cpu", precision: str = "fp32", compiled: bool = False
+) -> SharedBackbone:
     """The process's one copy of a backbone; it lives as long as somebody holds it.
 
     folder (Path): Verified backbone folder; the same weights in two folders are one.
     device (str): Torch device.
-    precision (str): As ``SharedBackbone`` takes it.
+    precision (str), compiled (bool): As ``SharedBackbone`` takes them.
     """
     resolved = resolve_inference(precision, torch.device(device).type)
-    key = (backbones.file_sha256(folder / backbones.WEIGHTS), device, resolved)
+    key = (backbones.file_sha256(folder / backbones.WEIGHTS), device, resolved, compiled)
     with _shared_lock:
         backbone = _shared.get(key)
         if backbone is None:
-            backbone = SharedBackbone(folder, device, resolved)
+            backbone = SharedBackbone(folder, device, resolved, compiled)
             _shared[key] = backbone
         # It is read again at times, and the first to ask may have had it in a folder that is gone.
         backbone.folder = folder

@@ -1,6 +1,7 @@
 """Which number format a machine computes in."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -39,6 +40,17 @@ def resolve_inference(name: str, device: str) -> str:
         names = ", ".join(map(repr, INFERENCE_PRECISIONS))
         raise OpenMedError(f"precision = {name!r}: choose {names}.")
     return resolve_precision(name, device) if name in PRECISIONS else name
+
+
+class Arithmetic(NamedTuple):
+    """How inference computes.
+
+    precision (str): See ``resolve_inference``.
+    compiled (bool): Whether torch.compile fuses what is between the matrix products.
+    """
+
+    precision: str = "auto"
+    compiled: bool = False
 
 
 def attention(precision: str) -> str | None:

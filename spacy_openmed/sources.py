@@ -22,6 +22,7 @@ from .decoding import units
 from .errors import OpenMedError
 from .files import atomic_folder
 from .inference import Floats, Forward, SharedBackbone, shared_backbone
+from .precision import Arithmetic
 from .windows import Encoding, SpecialTokens, encode_batch, special_tokens
 
 TOKENIZER = "tokenizer.json"
@@ -57,10 +58,10 @@ class Head:
 class Source(Protocol):
     """What the tagger needs to know of where its logits come from.
 
-    precision (str): What the network is to compute in when it is loaded.
+    arithmetic (Arithmetic): How the network is to compute when it is loaded.
     """
 
-    precision: str
+    arithmetic: Arithmetic
 
     @property
     def types(self) -> list[tuple[str, ...]]:
@@ -118,7 +119,7 @@ class AdapterSource:
             )
         self.adapters = list(loaded)
         self.bundled = bundled
-        self.precision = "auto"
+        self.arithmetic = Arithmetic()
         self._tokenizer = tokenizer
         self._backbone: SharedBackbone | None = None
         self._loading = threading.RLock()
@@ -129,7 +130,7 @@ class AdapterSource:
         with self._loading:
             if self._backbone is None:
                 folder = backbones.find(self.adapters[0].info.backbone, self.bundled)
-                shared = shared_backbone(folder, str(get_torch_default_device()), self.precision)
+                shared = shared_backbone(folder, str(get_torch_default_device()), *self.arithmetic)
                 for adapter in self.adapters:
                     shared.check(adapter, adapter.info.dataset or "this pipeline")
                 self._backbone = shared
@@ -232,7 +233,7 @@ class CheckpointSource:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.precision = "auto"
+        self.arithmetic = Arithmetic()
         self._network: SharedCheckpoint | None = None
         self._loading = threading.RLock()
 
@@ -243,7 +244,7 @@ class CheckpointSource:
             if self._network is None:
                 folder = checkpoints.find(self.checkpoint.ref, self.checkpoint.bundled)
                 device = str(get_torch_default_device())
-                self._network = shared_checkpoint(folder, device, self.precision)
+                self._network = shared_checkpoint(folder, device, *self.arithmetic)
             return self._network
 
     @property

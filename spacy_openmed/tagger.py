@@ -20,7 +20,7 @@ from .checkpoints import Checkpoint
 from .errors import OpenMedError
 from .inference import Floats, SharedBackbone, tag
 from .network import TokenTagger
-from .precision import resolve_precision
+from .precision import Arithmetic, resolve_precision
 from .sources import AdapterSource, CheckpointSource, Head, Source
 from .windows import Encoding, SpecialTokens, cut, owned, pack, pad
 
@@ -84,6 +84,7 @@ def PeftTokenTagger(
             "overlap": 50,
             "batch_wordpieces": 4096,
             "precision": "auto",
+            "compile": False,
             "dropout_rate": None,
         },
         shims=[TaggerShim(settings)],
@@ -95,7 +96,7 @@ def forward(
 ) -> tuple[list[Tagged], Callable[[list[Floats]], list[Doc]]]:
     """Encode, cut, run and stitch; in training, remember how to go back."""
     shim = shim_of(model)
-    shim.set_precision(model.attrs["precision"])
+    shim.set_arithmetic(Arithmetic(model.attrs["precision"], model.attrs["compile"]))
     window, overlap = shim.in_use.window(model.attrs["window"]), model.attrs["overlap"]
     encodings = shim.in_use.encode([doc.text for doc in docs])
     batch = model.attrs["batch_wordpieces"]
@@ -137,7 +138,7 @@ class TaggerShim(PyTorchShim):
         super().__init__(None)
         self.settings = settings
         self.source: Source | None = None
-        self._precision = "auto"
+        self._arithmetic = Arithmetic()
         self.loading = threading.RLock()
         # The private network is not thread-safe: training switches its layers' modes.
         self._private = threading.RLock()
@@ -160,15 +161,15 @@ class TaggerShim(PyTorchShim):
     def _use(self, source: Source | None) -> None:
         self.source = source
         if source is not None:
-            source.precision = self._precision
+            source.arithmetic = self._arithmetic
         self._model = None
 
-    def set_precision(self, name: str) -> None:
-        """What inference computes in; see ``SharedBackbone``. Training has its own setting."""
-        if name != self._precision:
-            self._precision = name
+    def set_arithmetic(self, wanted: Arithmetic) -> None:
+        """How inference computes; see ``SharedBackbone``. Training has its own setting."""
+        if wanted != self._arithmetic:
+            self._arithmetic = wanted
             if self.source is not None:
-                self.source.precision = name
+                self.source.arithmetic = wanted
                 self.source.release()
 
     def new_adapter(self, types: Sequence[str], backbone: str, window: int, overlap: int) -> None:

@@ -1,5 +1,6 @@
 """The arithmetic of inference: two engines, four number formats, one result."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from spacy_openmed import backbones
 from spacy_openmed.engine import build
 from spacy_openmed.engine.attention import attend
 from spacy_openmed.engine.bert import BertEngine
-from spacy_openmed.engine.linear import linear
+from spacy_openmed.engine.linear import apply, linear
 from spacy_openmed.engine.module import ModuleEngine
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.inference import SharedBackbone
@@ -189,7 +190,7 @@ def test_8_bits_of_each_row_and_output() -> None:
     weight, bias = torch.randn(24, 40), torch.randn(24)
     # Rows of very different sizes: one scale for all would lose the small ones.
     rows = torch.randn(7, 40) * torch.tensor([1e-3, 1, 1e3, 1, 0, 1, 1])[:, None]
-    found = linear(weight, bias, "int8")(rows)
+    found = apply(linear(weight, bias, "int8"), rows)
     exact = rows @ weight.t()
     error = (found - bias - exact).abs().amax(dim=1)
     assert (error <= 0.03 * exact.abs().amax(dim=1) + 1e-4).all()
@@ -209,3 +210,14 @@ def test_minilm_in_half_precision_is_the_same_model(minilm: Path) -> None:
     for precision, tolerance in (("fp32", 1e-4), ("bf16", 0.15), ("int8", 0.3)):
         found = run(build(encoder, precision), ids, mask)
         assert (found - expected(encoder, ids, mask)).abs().max() < tolerance
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_compiled_it_computes_the_same(bert: Any, precision: str) -> None:
+    ids, mask = batch([5, 9, 9, 30])
+    compiled = build(bert, precision, compiled=True)
+    again, other = batch([7, 12]), build(bert, precision)
+    for one in ((ids, mask), again):
+        difference = (run(compiled, *one) - run(other, *one)).abs().max()
+        assert difference < TOLERANCE[precision] / 2

@@ -38,13 +38,15 @@ class Engine(Protocol):
         """
 
 
-def build(encoder: Any, precision: str) -> Engine:
+def build(encoder: Any, precision: str, compiled: bool = False) -> Engine:
     """The fastest engine for an encoder.
 
     encoder (PreTrainedModel): In fp32; it is not changed, and what can be shared with it is.
     precision (str): "fp32", "bf16", "fp16" or "int8".
+    compiled (bool): By torch.compile, which takes its time at first.
     """
-    return BertEngine(encoder, precision) if fits(encoder) else ModuleEngine(encoder, precision)
+    engine = BertEngine if fits(encoder) else ModuleEngine
+    return engine(encoder, precision, compiled)
 
 
 def with_padding(rows: torch.Tensor, mask: NDArray[np.int64]) -> NDArray[np.float32]:

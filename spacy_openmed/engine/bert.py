@@ -4,19 +4,45 @@ All wordpieces of a batch go through the linear layers as one matrix; attention 
 windows, those of one length at a time. Query, key and value are one matrix product.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection
+from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import layer_norm
 
 from .attention import attend
-from .linear import Linear, dtype_of, linear
+from .linear import Linear, apply, dtype_of, linear
 
 _TYPES = ("bert", "electra")
 _QKV = tuple(f"attention.self.{name}" for name in ("query", "key", "value"))
-_OTHERS = ("attention.output.dense", "intermediate.dense", "output.dense")
+# Path in a layer of the encoder to field of ``Layer``.
+_OTHERS = {
+    "attention.output.dense": "output",
+    "intermediate.dense": "up",
+    "output.dense": "down",
+}
+
+WeightOf = Callable[[str], torch.Tensor]
+
+
+class Norm(NamedTuple):
+    """A layer norm, float[hidden] each."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
+class Layer(NamedTuple):
+    """The weights of one layer of the encoder, in the order in which they are used."""
+
+    qkv: Linear
+    output: Linear
+    attended: Norm
+    up: Linear
+    down: Linear
+    fed: Norm
 
 
 def fits(encoder: Any) -> bool:
@@ -34,43 +60,69 @@ class BertEngine:
 
     encoder (PreTrainedModel): In fp32. Embeddings and layer norms are shared with it.
     precision (str): "fp32", "bf16", "fp16" or "int8".
+    compiled (bool): Have torch.compile fuse what is between the matrix products.
     """
 
-    def __init__(self, encoder: Any, precision: str) -> None:
+    def __init__(self, encoder: Any, precision: str, compiled: bool = False) -> None:
         self.encoder = encoder
         self.precision = precision
         self.device = next(encoder.parameters()).device
         self.dtype = dtype_of(precision, self.device)
         self.heads = encoder.config.num_attention_heads
-        self.blocks = [
-            Block(module, self.heads, encoder.config.layer_norm_eps, self.dtype)
-            for module in encoder.encoder.layer
-        ]
         # Of embeddings only: what is not here is the encoder's own.
         self._embeddings: dict[str, torch.Tensor] = {}
-        self.rebuild(
-            [f"{prefix}.{name}" for prefix in self._prefixes() for name in (*_QKV, *_OTHERS)],
-            lambda path: encoder.get_submodule(path).weight,
+        blocks = encoder.encoder.layer
+        self.layers = [self._layer(f"encoder.layer.{index}") for index in range(len(blocks))]
+        self._project: Callable[[Linear, torch.Tensor], torch.Tensor] = apply
+        # The same activation for all layers: what is compiled for one then serves all.
+        self._finish: Callable[[Layer, torch.Tensor, torch.Tensor], torch.Tensor] = partial(
+            _finish, blocks[0].intermediate.intermediate_act_fn, encoder.config.layer_norm_eps
         )
+        if compiled:
+            # Not attention, which meets as many shapes as windows have lengths.
+            self._project = torch.compile(self._project, dynamic=True)
+            self._finish = torch.compile(self._finish, dynamic=True)
 
-    def _prefixes(self) -> Iterator[str]:
-        return (f"encoder.layer.{index}" for index in range(len(self.blocks)))
-
-    def rebuild(self, paths: Collection[str], weight: Callable[[str], torch.Tensor]) -> None:
+    def rebuild(self, paths: Collection[str], weight: WeightOf) -> None:
         changed = set(paths)
-        for prefix, block in zip(self._prefixes(), self.blocks, strict=True):
+        for index, layer in enumerate(self.layers):
+            prefix = f"encoder.layer.{index}"
+            new: dict[str, Any] = {
+                field: self._linear(f"{prefix}.{name}", weight)
+                for name, field in _OTHERS.items()
+                if f"{prefix}.{name}" in changed
+            }
             if changed & {f"{prefix}.{name}" for name in _QKV}:
-                block.qkv = self._qkv(prefix, weight)
-            for name in _OTHERS:
-                path = f"{prefix}.{name}"
-                if path in changed:
-                    bias = self.encoder.get_submodule(path).bias
-                    block.set(name, linear(weight(path), bias, self.precision))
+                new["qkv"] = self._qkv(prefix, weight)
+            self.layers[index] = layer._replace(**new)
         for path in changed:
             if not path.startswith("encoder."):
                 self._embeddings[path] = weight(path)
 
-    def _qkv(self, prefix: str, weight: Callable[[str], torch.Tensor]) -> Linear:
+    def _layer(self, prefix: str) -> Layer:
+        """The encoder's own weights."""
+        others = {
+            field: self._linear(f"{prefix}.{name}", self._weight) for name, field in _OTHERS.items()
+        }
+        return Layer(
+            qkv=self._qkv(prefix, self._weight),
+            attended=self._norm(f"{prefix}.attention.output.LayerNorm"),
+            fed=self._norm(f"{prefix}.output.LayerNorm"),
+            **others,
+        )
+
+    def _weight(self, path: str) -> torch.Tensor:
+        weight: torch.Tensor = self.encoder.get_submodule(path).weight
+        return weight
+
+    def _norm(self, path: str) -> Norm:
+        norm = self.encoder.get_submodule(path)
+        return Norm(norm.weight.detach().to(self.dtype), norm.bias.detach().to(self.dtype))
+
+    def _linear(self, path: str, weight: WeightOf) -> Linear:
+        return linear(weight(path), self.encoder.get_submodule(path).bias, self.precision)
+
+    def _qkv(self, prefix: str, weight: WeightOf) -> Linear:
         """One layer for three; the scale of attention is in the query's weights."""
         paths = [f"{prefix}.{name}" for name in _QKV]
         biases = [self.encoder.get_submodule(path).bias for path in paths]
@@ -89,8 +141,9 @@ class BertEngine:
         hidden = self._embed(ids[keep], places).to(self.dtype)
         # Windows of equal length that follow each other: (length, how many).
         groups = [(length, len(list(same))) for length, same in groupby(lengths)]
-        for block in self.blocks:
-            hidden = block(hidden, groups)
+        for layer in self.layers:
+            context = attend(self._project(layer.qkv, hidden), groups, self.heads)
+            hidden = self._finish(layer, context, hidden)
         return hidden
 
     def _embed(self, ids: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -107,43 +160,22 @@ class BertEngine:
         return hidden
 
     def _table(self, path: str) -> torch.Tensor:
-        if path in self._embeddings:
-            return self._embeddings[path]
-        table: torch.Tensor = self.encoder.get_submodule(path).weight
-        return table
+        return self._embeddings[path] if path in self._embeddings else self._weight(path)
 
 
-class Block:
-    """One layer of the encoder: attention and feed-forward, each with its residual."""
+def _finish(
+    activation: Callable[[torch.Tensor], torch.Tensor],
+    eps: float,
+    layer: Layer,
+    context: torch.Tensor,
+    hidden: torch.Tensor,
+) -> torch.Tensor:
+    """What follows attention: its output layer and the feed-forward, each with its residual.
 
-    qkv: Linear
-
-    def __init__(self, module: Any, heads: int, eps: float, dtype: torch.dtype) -> None:
-        self.heads = heads
-        self.eps = eps
-        self.activation = module.intermediate.intermediate_act_fn
-        self.norms = [
-            (norm.weight.detach().to(dtype), norm.bias.detach().to(dtype))
-            for norm in (module.attention.output.LayerNorm, module.output.LayerNorm)
-        ]
-        self._linear: dict[str, Linear] = {}
-
-    def set(self, name: str, layer: Linear) -> None:
-        """Replace the linear layer of that name."""
-        self._linear[name] = layer
-
-    def __call__(self, hidden: torch.Tensor, groups: Sequence[tuple[int, int]]) -> torch.Tensor:
-        """Run the layer.
-
-        hidden (float[total, hidden]): Window after window.
-        groups (Sequence[tuple[int, int]]): Length and number of windows, in order.
-        """
-        attended, up, down = _OTHERS
-        context = attend(self.qkv(hidden), groups, self.heads)
-        hidden = self._norm(0, self._linear[attended](context) + hidden)
-        inner = self.activation(self._linear[up](hidden))
-        return self._norm(1, self._linear[down](inner) + hidden)
-
-    def _norm(self, which: int, hidden: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.norms[which]
-        return layer_norm(hidden, hidden.shape[-1:], weight, bias, self.eps)
+    context (float[total, hidden]): What attention gave.
+    hidden (float[total, hidden]): What came into the layer.
+    """
+    size = hidden.shape[-1:]
+    hidden = layer_norm(apply(layer.output, context) + hidden, size, *layer.attended, eps)
+    inner = apply(layer.down, activation(apply(layer.up, hidden)))
+    return layer_norm(inner + hidden, size, *layer.fed, eps)

@@ -1,13 +1,10 @@
 """Linear layers in the number formats of inference."""
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
 from ..errors import OpenMedError
-
-# float[rows, columns in] to float[rows, columns out]
-Linear = Callable[[torch.Tensor], torch.Tensor]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -24,34 +21,44 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+class Linear(NamedTuple):
+    """The weights of a linear layer.
+
+    weight (float[out, in] | int8[in, out]), bias (float[out])
+    scale (float32[out] | None): Of 8-bit weights, one an output.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    scale: torch.Tensor | None = None
+
+
 def linear(weight: torch.Tensor, bias: torch.Tensor, precision: str) -> Linear:
     """A linear layer; in fp32 with the tensors that it is given.
 
     weight (float32[out, in]), bias (float32[out])
     """
     if precision == "int8":
-        return _Int8(weight, bias)
+        scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12)
+        quantised = torch.round(weight / scale[:, None]).to(torch.int8)
+        return Linear(quantised.t(), bias.detach(), scale)
     dtype = DTYPES[precision]
-    own, own_bias = weight.detach().to(dtype), bias.detach().to(dtype)
-    return lambda rows: torch.nn.functional.linear(rows, own, own_bias)
+    return Linear(weight.detach().to(dtype), bias.detach().to(dtype))
 
 
-class _Int8:
-    """8-bit weights, one scale an output, and 8-bit activations, one scale a row.
+def apply(layer: Linear, rows: torch.Tensor) -> torch.Tensor:
+    """Run a layer.
 
-    Scales of activations are found as they come (dynamic quantisation): nothing has to be
-    calibrated, and a row never depends on the batch it is in.
+    With 8-bit weights the rows are made 8-bit, too, each by a scale of its own that is found as
+    it comes (dynamic quantisation): nothing has to be calibrated, and a row never depends on the
+    batch it is in.
+
+    rows (float[rows, in])
+    RETURNS (float[rows, out])
     """
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        self.scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12)
-        quantised = torch.round(weight / self.scale[:, None]).to(torch.int8)
-        self.transposed = quantised.t()
-        self.bias = bias.detach()
-
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        scale = (rows.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-12)
-        quantised = torch.round(rows / scale).to(torch.int8)
-        product = torch._int_mm(quantised, self.transposed)
-        result: torch.Tensor = torch.addcmul(self.bias, product * scale, self.scale)
-        return result
+    if layer.scale is None:
+        return torch.nn.functional.linear(rows, layer.weight, layer.bias)
+    scale = (rows.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-12)
+    quantised = torch.round(rows / scale).to(torch.int8)
+    product = torch._int_mm(quantised, layer.weight)
+    return torch.addcmul(layer.bias, product * scale, layer.scale)

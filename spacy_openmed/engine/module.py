@@ -15,10 +15,11 @@ class ModuleEngine:
 
     encoder (PreTrainedModel): In fp32.
     precision (str): "fp32", "bf16" or "fp16".
+    compiled (bool): By torch.compile.
     RAISES (OpenMedError): Another precision.
     """
 
-    def __init__(self, encoder: Any, precision: str) -> None:
+    def __init__(self, encoder: Any, precision: str, compiled: bool = False) -> None:
         if precision not in DTYPES:
             raise OpenMedError(
                 f"precision = {precision!r} is not possible for an encoder of type "
@@ -27,6 +28,7 @@ class ModuleEngine:
         self.dtype = DTYPES[precision]
         shared = {id(p): _converted(p, self.dtype) for p in encoder.parameters()}
         self.encoder = copy.deepcopy(encoder, shared)
+        self._run = torch.compile(self.encoder, dynamic=True) if compiled else self.encoder
 
     def rebuild(self, paths: Collection[str], weight: Callable[[str], torch.Tensor]) -> None:
         for path in paths:
@@ -36,7 +38,7 @@ class ModuleEngine:
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         # Without padding there is nothing to mask, and attention runs faster.
         padded = not bool(mask.all())
-        hidden = self.encoder(input_ids=ids, attention_mask=mask if padded else None)[0]
+        hidden = self._run(input_ids=ids, attention_mask=mask if padded else None)[0]
         result: torch.Tensor = hidden[mask.bool()] if padded else hidden.flatten(0, 1)
         return result
 
