@@ -75,8 +75,11 @@ class BertEngine:
         self.layers = [self._layer(f"encoder.layer.{index}") for index in range(len(blocks))]
         self._project: Callable[[Linear, torch.Tensor], torch.Tensor] = apply
         # The same activation for all layers: what is compiled for one then serves all.
+        activation = blocks[0].intermediate.intermediate_act_fn
         self._finish: Callable[[Layer, torch.Tensor, torch.Tensor], torch.Tensor] = partial(
-            _finish, blocks[0].intermediate.intermediate_act_fn, encoder.config.layer_norm_eps
+            _finish,
+            None if encoder.config.hidden_act == "gelu" else activation,
+            encoder.config.layer_norm_eps,
         )
         if compiled:
             # Not attention, which meets as many shapes as windows have lengths.
@@ -164,7 +167,7 @@ class BertEngine:
 
 
 def _finish(
-    activation: Callable[[torch.Tensor], torch.Tensor],
+    activation: Callable[[torch.Tensor], torch.Tensor] | None,
     eps: float,
     layer: Layer,
     context: torch.Tensor,
@@ -172,10 +175,13 @@ def _finish(
 ) -> torch.Tensor:
     """What follows attention: its output layer and the feed-forward, each with its residual.
 
+    activation (Callable | None): None for GELU.
     context (float[total, hidden]): What attention gave.
     hidden (float[total, hidden]): What came into the layer.
     """
     size = hidden.shape[-1:]
     hidden = layer_norm(apply(layer.output, context) + hidden, size, *layer.attended, eps)
-    inner = apply(layer.down, activation(apply(layer.up, hidden)))
-    return layer_norm(inner + hidden, size, *layer.fed, eps)
+    inner = apply(layer.up, hidden, gelu=activation is None)
+    if activation is not None:
+        inner = activation(inner)
+    return layer_norm(apply(layer.down, inner) + hidden, size, *layer.fed, eps)

@@ -6,6 +6,9 @@ import torch
 
 from ..errors import OpenMedError
 
+_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
+    torch.ops.mkldnn, "_linear_pointwise"
+)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -46,7 +49,7 @@ def linear(weight: torch.Tensor, bias: torch.Tensor, precision: str) -> Linear:
     return Linear(weight.detach().to(dtype), bias.detach().to(dtype))
 
 
-def apply(layer: Linear, rows: torch.Tensor) -> torch.Tensor:
+def apply(layer: Linear, rows: torch.Tensor, gelu: bool = False) -> torch.Tensor:
     """Run a layer.
 
     With 8-bit weights the rows are made 8-bit, too, each by a scale of its own that is found as
@@ -54,11 +57,47 @@ def apply(layer: Linear, rows: torch.Tensor) -> torch.Tensor:
     batch it is in.
 
     rows (float[rows, in])
+    gelu (bool): Apply GELU (Hendrycks and Gimpel, arXiv 1606.08415) to the result.
     RETURNS (float[rows, out])
     """
     if layer.scale is None:
-        return torch.nn.functional.linear(rows, layer.weight, layer.bias)
+        found: torch.Tensor = product(rows, layer.weight, layer.bias, gelu)
+        return found
     scale = (rows.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-12)
     quantised = torch.round(rows / scale).to(torch.int8)
-    product = torch._int_mm(quantised, layer.weight)
-    return torch.addcmul(layer.bias, product * scale, layer.scale)
+    sums = torch._int_mm(quantised, layer.weight)
+    result = torch.addcmul(layer.bias, sums * scale, layer.scale)
+    return torch.nn.functional.gelu(result) if gelu else result
+
+
+# torch.compile takes this product only with weights that never change.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def product(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, gelu: bool = False
+) -> torch.Tensor:
+    """rows · weightᵀ + bias, without gradients.
+
+    PyTorch multiplies fp32 matrices with MKL, which on processors of other makers than its own
+    does not use their widest instructions; oneDNN, which comes with PyTorch, does: it took less
+    than half the time on one by AMD. It also applies GELU to what it has at hand anyway.
+
+    rows (float[…, in]), weight (float[out, in]), bias (float[out] | None)
+    gelu (bool): Apply GELU to the result.
+    RETURNS (float[…, out])
+    """
+    if _onednn(rows):
+        name, algorithm = ("gelu", "none") if gelu else ("none", "")
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            rows, weight, bias, name, [], algorithm
+        )
+        return result
+    result = torch.nn.functional.linear(rows, weight, bias)
+    return torch.nn.functional.gelu(result) if gelu else result
+
+
+def _onednn(rows: torch.Tensor) -> bool:
+    if rows.device.type != "cpu" or not _HAS_ONEDNN:
+        return False
+    if rows.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return rows.dtype == torch.float32

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..errors import OpenMedError
-from .linear import DTYPES
+from .linear import DTYPES, product
 
 
 class ModuleEngine:
@@ -28,6 +28,10 @@ class ModuleEngine:
         self.dtype = DTYPES[precision]
         shared = {id(p): _converted(p, self.dtype) for p in encoder.parameters()}
         self.encoder = copy.deepcopy(encoder, shared)
+        for module in self.encoder.modules():
+            # Not those of a subclass, which may compute something else.
+            if type(module) is torch.nn.Linear:
+                module.__class__ = _Linear
         self._run = torch.compile(self.encoder, dynamic=True) if compiled else self.encoder
 
     def rebuild(self, paths: Collection[str], weight: Callable[[str], torch.Tensor]) -> None:
@@ -40,6 +44,14 @@ class ModuleEngine:
         padded = not bool(mask.all())
         hidden = self._run(input_ids=ids, attention_mask=mask if padded else None)[0]
         result: torch.Tensor = hidden[mask.bool()] if padded else hidden.flatten(0, 1)
+        return result
+
+
+class _Linear(torch.nn.Linear):
+    """A linear layer without gradients; see ``product``."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = product(input, self.weight, self.bias)
         return result
 
 
