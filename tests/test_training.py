@@ -832,6 +832,47 @@ def test_fine_tuning_goes_on_from_an_adapter(overfitted: Any, tiny_backbone: Pat
     assert same(found, saved)
 
 
+def test_a_warm_start_goes_on_with_lora_and_head(
+    overfitted: Any, tiny_backbone: Path, tmp_path: Path
+):
+    start = overfitted.output / "adapter"
+    still = with_optim(replace(SETTINGS, head_learning_rate=0.0), learning_rate=0.0, max_steps=1)
+    record = finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path, still, warm_start=start)
+    own = adapters.read(start)
+    assert record["warm_start"] == {
+        "adapter": adapters.content_hash(own),
+        "dataset": "ncbi",
+        "types": list(own.info.types),
+    }
+    found = adapters.read(tmp_path / "adapter")
+    assert same(found.lora, own.lora)
+    assert torch.equal(found.weight, own.weight) and torch.equal(found.bias, own.bias)
+
+
+def test_a_warm_start_with_other_labels_has_a_head_of_its_own(
+    overfitted: Any, tiny_backbone: Path, tmp_path: Path
+):
+    start = overfitted.output / "adapter"
+    others = [replace(d, entities=[e._replace(label="X") for e in d.entities]) for d in TEXTS]
+    still = with_optim(replace(SETTINGS, head_learning_rate=0.0), learning_rate=0.0, max_steps=1)
+    finetune(others, others, str(tiny_backbone), tmp_path, still, warm_start=start)
+    own, found = adapters.read(start), adapters.read(tmp_path / "adapter")
+    assert same(found.lora, own.lora)
+    assert found.weight.shape != own.weight.shape
+
+
+def test_a_warm_start_on_another_backbone_is_refused(
+    overfitted: Any, tiny_backbone: Path, tmp_path: Path
+):
+    start = adapters.read(overfitted.output / "adapter")
+    info = replace(start.info, backbone=replace(start.info.backbone, sha256="0" * 64))
+    adapters.write(replace(start, info=info), tmp_path / "other")
+    run, other = tmp_path / "run", tmp_path / "other"
+    with pytest.raises(OpenMedError, match="is for backbone"):
+        finetune(TEXTS, TEXTS, str(tiny_backbone), run, SETTINGS, warm_start=other)
+    assert not run.exists()
+
+
 @pytest.mark.parametrize(
     "changes", [{"rank": 4}, {"target_modules": r".*\.query"}], ids=["rank", "modules"]
 )

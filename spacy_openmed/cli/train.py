@@ -35,6 +35,10 @@ def train(
         help="Pre-training adapter, from 'dapt'; 'none' for the plain backbone "
         "[the one that ships for the backbone, if there is one]",
     ),
+    warm_start: Path | None = typer.Option(
+        None,
+        help="Adapter of another corpus to go on from, its head, too, if it has the same labels",
+    ),
     seed: int | None = typer.Option(None, help="Instead of the settings' seed"),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint in OUTPUT"),
     tdp: float = typer.Option(
@@ -70,7 +74,16 @@ def train(
                 f"instead of the settings'"
             )
     record = finetune(
-        train_documents, dev_documents, backbone, output, chosen, dataset, init, resume, tdp
+        train_documents,
+        dev_documents,
+        backbone,
+        output,
+        chosen,
+        dataset,
+        init,
+        resume,
+        tdp,
+        warm_start=warm_start,
     )
     inputs.say(f"dev raw F1 {record['dev']['f1']:.2f}; adapter in {output / 'adapter'}")
     if is_main():

@@ -34,7 +34,7 @@ from ..network import TokenTagger, tagging_loss
 from ..precision import attention, resolve_precision
 from ..predictor import NetworkPredictor, Predictor
 from ..windows import SpecialTokens, special_tokens
-from . import begun, lora
+from . import begun, lora, warm
 from .begun import RUN
 from .dropout import use_cpu_dropout
 from .energy import ENERGY, Meter, SaveEnergy
@@ -204,6 +204,7 @@ def finetune(
     resume: bool = False,
     tdp_watts: float = 0.0,
     report: Report | None = None,
+    warm_start: Path | None = None,
 ) -> dict[str, Any]:
     """Train an adapter and write it to ``output/adapter``.
 
@@ -220,6 +221,8 @@ def finetune(
     tdp_watts (float): Thermal design power of all devices, for the energy; 0 to look it up.
     report (Report | None): Told the dev F1 of every epoch; it can end the training. Of several
         processes each calls its own, and all must say the same.
+    warm_start (Path | None): Adapter of another corpus whose LoRA goes on, and its head if that
+        has the same labels.
     RETURNS (dict): The record that is also written to ``output/adapter/training.json``.
     RAISES (OpenMedError): Nothing annotated, settings that do not fit the backbone, or an
         unfinished run in ``output`` that is not resumed; ``Diverged``: the loss, a gradient or
@@ -236,6 +239,7 @@ def finetune(
         resume,
         tdp_watts=tdp_watts,
         report=report,
+        warm_start=warm_start,
     )
     # float16 halves the adapter; every figure is measured on the rounded weights.
     adapter = network.to_adapter(fitted.network, fitted.info, torch.float16)
@@ -262,6 +266,7 @@ def fit(
     method: str = "lora",
     tdp_watts: float = 0.0,
     report: Report | None = None,
+    warm_start: Path | None = None,
 ) -> Fitted:
     """Train a network; arguments and errors are those of ``finetune``.
 
@@ -303,6 +308,7 @@ def fit(
         "precision": resolve_precision(settings.optim.precision),
         "processes": processes.num_processes,
         "pre-training adapter": file_hash(init_adapter) if init_adapter else "none",
+        "warm start": file_hash(warm_start) if warm_start else "none",
         "train": train_hash,
         "dev": dev_hash,
     }
@@ -311,6 +317,10 @@ def fit(
     folder = backbones.find(ref)
     info = AdapterInfo(dataset, tuple(types), ref, settings.window, settings.overlap)
     model = build(folder, settings, len(info.labels), init_adapter, method)
+    start = None
+    if warm_start is not None:
+        start = warm.read(warm_start, ref, model.pretraining)
+        warm.go_on(model, warm_start, start, info)
     tokenizer = backbones.load_tokenizer(folder)
     tokens = Tokens(
         tokenizer, special_tokens(tokenizer, int(model.encoder.config.pad_token_id or 0))
@@ -381,6 +391,7 @@ def fit(
         "edition": edition.id if edition else None,
         "settings": to_dict(settings),
         "init_adapter": file_hash(init_adapter) if init_adapter else None,
+        "warm_start": warm.record(start) if start else None,
         "data": {"train": train_hash, "dev": dev_hash},
         "precision": facts["precision"],
         # Of encoder, LoRA and head together.
