@@ -1,4 +1,4 @@
-"""Writing files and folders so that a reader sees all of one or nothing."""
+"""Writing files and folders so that a reader sees all of one or nothing; reading JSON."""
 
 import json
 import os
@@ -29,15 +29,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     YIELDS (Path): An empty file to write to.
     RAISES (OpenMedError): The target is a folder, or cannot be written.
     """
-    if target.is_dir():
-        raise OpenMedError(f"{target} is a folder. Give the name of a file.")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    os.close(handle)
-    part = Path(name)
+    part = _empty_beside(target)
     try:
         # mkstemp makes files that only their owner can read.
         part.chmod(0o644)
@@ -45,6 +37,15 @@ def atomic_file(target: Path) -> Iterator[Path]:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_writable(target: Path) -> None:
+    """Refuse a file that could not be written, before hours are spent on what goes into it.
+
+    target (Path): The file; its folder is made, and nothing else is changed.
+    RAISES (OpenMedError): See ``atomic_file``.
+    """
+    _empty_beside(target).unlink()
 
 
 def write_json(target: Path, content: dict[str, Any]) -> None:
@@ -57,6 +58,54 @@ def write_json(target: Path, content: dict[str, Any]) -> None:
     )
     with atomic_file(target) as part:
         part.write_text(text + "\n", encoding="utf8")
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    advice (str): What to do if that fails, one sentence or more.
+    RAISES (OpenMedError): It is not there, cannot be read, or is no JSON object.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise OpenMedError(f"{path} cannot be read ({error.strerror}). {advice}") from error
+    return json_object(data, path, advice)
+
+
+def read_json_if_there(path: Path, advice: str) -> dict[str, Any] | None:
+    """As ``read_json``, but None where there is no such file."""
+    try:
+        return read_json(path, advice)
+    except OpenMedError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def json_object(data: bytes, path: Path, advice: str) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    data (bytes): What was read.
+    path (Path): The file, for the message.
+    advice (str): See ``read_json``.
+    RAISES (OpenMedError): It is no JSON object.
+    """
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise OpenMedError(f"{path} is broken ({error}). {advice}") from error
+    if not isinstance(content, dict):
+        raise OpenMedError(f"{path} is broken (not a JSON object). {advice}")
+    return content
+
+
+def json_or_none(path: Path) -> dict[str, Any] | None:
+    """A JSON object that may be made anew; None where there is none that can be read."""
+    try:
+        return read_json(path, "")
+    except OpenMedError:
+        return None
 
 
 @contextmanager
@@ -116,6 +165,19 @@ def only_one(path: Path, what: str) -> Iterator[None]:
                     f"Another {what} is running in {path.parent}. Let it end, or stop it."
                 ) from None
         yield
+
+
+def _empty_beside(target: Path) -> Path:
+    """A new file in the folder of another, to be put in its place."""
+    try:
+        if target.is_dir():
+            raise OpenMedError(f"{target} is a folder. Give the name of a file.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    os.close(handle)
+    return Path(name)
 
 
 def _unwritable(target: Path, error: OSError) -> OpenMedError:

@@ -16,6 +16,7 @@ from spacy_openmed.evaluation.calibration import reliability
 from spacy_openmed.evaluation.errors import analyse
 from spacy_openmed.evaluation.evaluate import Found, Split
 from spacy_openmed.evaluation.ledger import Subject
+from spacy_openmed.evaluation.origins import by_origin
 from spacy_openmed.evaluation.predictions import Predictions
 from spacy_openmed.evaluation.report.comparisons import SPACY_NER
 from spacy_openmed.evaluation.scores import Score, Scores
@@ -100,6 +101,11 @@ def errors(dataset: str, split: str, adapter: str = ADAPTER) -> dict[str, Any]:
     return {
         **{"dataset": dataset, "split": split, **facts},
         **analyse([Document("2", TEXT, gold)], [found], train),
+        "by_source": by_origin(
+            dataset,
+            [Document("PMID-1", TEXT, gold), *[Document("PMC-2-sec-01", TEXT, gold[:3])] * 5],
+            [found] * 6,
+        ),
     }
 
 

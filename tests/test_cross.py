@@ -279,6 +279,20 @@ def test_test_is_recorded(
     assert [e["reason"] for e in ledger.read(record).entries] == [None, "for the table"]
 
 
+@pytest.mark.parametrize("name", ["file/out.json", "folder"])
+def test_no_look_is_spent_on_figures_that_cannot_be_written(
+    corpus: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(cross, "measure", forbidden)
+    record = tmp_path / "ledger.jsonl"
+    options = ["--split", "test", "--ledger", record, "--json", tmp_path / name]
+    refused = run(*given(corpus, adapter), *options)
+    assert refused.exit_code == 1 and str(tmp_path / name) in refused.stderr
+    assert not record.exists()
+
+
 @pytest.fixture
 def only_ncbi(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The adapters of this machine."""
@@ -328,6 +342,18 @@ def test_all_pairs_on_test(corpus: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(cross, "measure", forbidden)
     refused = all_pairs(corpus, tmp_path / "b", *options)
     assert refused.exit_code == 1 and "was looked at once" in refused.stderr
+
+
+@pytest.mark.usefixtures("only_ncbi")
+def test_no_look_at_all_pairs_is_spent_on_figures_that_cannot_be_written(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(cross, "measure", forbidden)
+    record = tmp_path / "ledger.jsonl"
+    refused = all_pairs(corpus, tmp_path / "file", "--split", "test", "--ledger", record)
+    assert refused.exit_code == 1 and "cannot be written" in refused.stderr
+    assert not record.exists()
 
 
 @pytest.mark.usefixtures("only_ncbi")

@@ -1,6 +1,7 @@
 """The record of looks at test: linked lines, one look, further ones with a reason."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -343,6 +344,23 @@ def test_evaluate_looks_at_test_once(
     assert [e["reason"] for e in ledger.read(path).entries] == [None, "shown at a talk"]
 
 
+@pytest.mark.parametrize(
+    "name", ["file/figures.json", "folder", "taken.json"], ids=["in a file", "a folder", "beside"]
+)
+def test_no_look_is_spent_on_figures_that_cannot_be_written(
+    corpus: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    predictions.beside(tmp_path / "taken.json").mkdir()
+    path = tmp_path / "ledger.jsonl"
+    monkeypatch.setattr(chosen, "look", forbidden)
+    given = ["--dataset", "ncbi", "--corpus", corpus, "--adapter", adapter, "--split", "test"]
+    run = evaluate(*given, "--ledger", path, "--json", tmp_path / name)
+    assert run.exit_code == 1 and re.search("cannot be written|is a folder", run.output)
+    assert not path.exists()
+
+
 def test_no_figure_is_shown_that_is_not_recorded(
     corpus: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -487,6 +505,17 @@ def test_an_adapter_that_changed_since_it_was_chosen_is_refused(
     run = evaluate_run(run_folder, corpus)
     assert run.exit_code == 1 and "is not the one that was chosen" in run.output
     assert not (run_folder / "results").exists() and not (run_folder / "ledger.jsonl").exists()
+
+
+@pytest.mark.parametrize("taken", ["ncbi-test.json", "ncbi-test.predictions.jsonl"])
+def test_no_look_of_a_selection_is_spent_on_what_cannot_be_written(
+    run_folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    (run_folder / "results" / taken).mkdir(parents=True)
+    monkeypatch.setattr(chosen, "look", forbidden)
+    run = evaluate_run(run_folder, corpus)
+    assert run.exit_code == 1 and f"{taken} is a folder" in run.output
+    assert ledger.read(run_folder / "ledger.jsonl").entries == []
 
 
 def test_a_selection_names_everything_itself(run_folder: Path, corpus: Path) -> None:

@@ -22,6 +22,7 @@ from report_files import (
 )
 from typer.testing import CliRunner, Result
 
+from spacy_openmed import adapters
 from spacy_openmed.cli.app import app
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation import evaluate, ledger, predictions
@@ -112,6 +113,17 @@ def test_seeds_without_the_chosen_run_do_not_name_it(runs: Path) -> None:
     assert "**Spread over seeds**" in render(found)
     (sentence,) = [one for one in found["warnings"] if "seeds" in one]
     assert sentence.startswith("results/seeds/ncbi-9-test.json: of an adapter that is counted")
+
+
+def test_the_average_of_runs_is_no_run_of_a_seed(runs: Path) -> None:
+    second = result("ncbi", "test", 0.7, adapter="second")
+    put(runs / "results" / "seeds" / "ncbi-8-test.json", second)
+    (row,) = collect(runs, runs)["seeds"]
+    assert (row["runs"], row["chosen"]) == (3, True)
+    record = runs / "train" / "ncbi" / "minilm" / "adapter" / adapters.TRAINING
+    put(record, {"averaged": [{"seed": 1}, {"seed": 2}]})
+    (row,) = collect(runs, runs)["seeds"]
+    assert (row["runs"], row["chosen"]) == (2, False)
 
 
 # The ledger

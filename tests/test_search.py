@@ -27,7 +27,7 @@ from spacy_openmed.training.search import run as module
 from spacy_openmed.training.search import space, trial
 from spacy_openmed.training.search.run import BEST, LOCK, RESULT, Search, search
 from spacy_openmed.training.search.study import MAX_DEATHS, MAX_INTERRUPTIONS, SearchStudy
-from spacy_openmed.training.search.trial import Died, Outcome, Task
+from spacy_openmed.training.search.trial import Died, Task, TrialResult
 from spacy_openmed.training.search.worker import Worker
 from spacy_openmed.training.settings import (
     Dimension,
@@ -90,7 +90,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
         numbers: list[int] = []
 
         class Scripted(Worker):
-            def run(self, number: int, values: space.Values, report: Any) -> Outcome:
+            def run(self, number: int, values: space.Values, report: Any) -> TrialResult:
                 numbers.append(number)
                 if reason := die(number):
                     raise Died(reason)
@@ -98,8 +98,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
                 for epoch in (1, 2, 3):
                     epochs.append(score(values, epoch))
                     if report(epoch, epochs[-1]):
-                        return Outcome(max(epochs), epochs, True, 1.0, None)
-                return Outcome(max(epochs), epochs, False, 1.0, None)
+                        return TrialResult(max(epochs), epochs, True, 1.0, None)
+                return TrialResult(max(epochs), epochs, False, 1.0, None)
 
         monkeypatch.setattr(module, "Worker", Scripted)
         return numbers
@@ -345,7 +345,7 @@ def test_the_start_is_tried_even_where_it_was_cut_off_beside_others(
     study = SearchStudy(tmp_path, SETTINGS, START, plan.seed, 2, parallel=True)
     study.ask()
     second, _ = study.ask()
-    study.tell(second, Outcome(1.0, [1.0], False, 1.0, None))
+    study.tell(second, TrialResult(1.0, [1.0], False, 1.0, None))
     resumed = SearchStudy(tmp_path, SETTINGS, START, plan.seed, 2)
     _, values = resumed.ask()
     assert values == space.point(SETTINGS, START)

@@ -37,7 +37,7 @@ from spacy_openmed.training.search.common import (
     read,
 )
 from spacy_openmed.training.search.run import Search, search
-from spacy_openmed.training.search.trial import Died, Outcome, run_trial
+from spacy_openmed.training.search.trial import Died, TrialResult, run_trial
 from spacy_openmed.training.search.worker import Worker
 from spacy_openmed.training.settings import (
     Dimension,
@@ -85,9 +85,9 @@ def write_corpora(folder: Path) -> Path:
 class Scripted(Worker):
     """Trials that take no time: their F1 is a function of their settings."""
 
-    def run(self, number: int, values: Mapping[str, Any], report: Any) -> Outcome:
+    def run(self, number: int, values: Mapping[str, Any], report: Any) -> TrialResult:
         f1 = hill(dict(values), 0)
-        return Outcome(f1, [f1], False, 1.0, None)
+        return TrialResult(f1, [f1], False, 1.0, None)
 
 
 def run_searches(folder: Path, backbone: Path, trials: int = 8) -> list[Path]:
@@ -307,7 +307,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
 
     class Listed(Scripted):
-        def run(self, number: int, values: Mapping[str, Any], report: Any) -> Outcome:
+        def run(self, number: int, values: Mapping[str, Any], report: Any) -> TrialResult:
             ran.append(self.task.dataset)
             return super().run(number, values, report)
 
@@ -325,7 +325,7 @@ def test_finished_runs_are_kept_and_others_run_anew(
     scripted = module.Worker
 
     class Dies(scripted):  # type: ignore[misc, valid-type]
-        def run(self, number: int, values: Mapping[str, Any], report: Any) -> Outcome:
+        def run(self, number: int, values: Mapping[str, Any], report: Any) -> TrialResult:
             if self.task.dataset == "ncbi":
                 raise Died("out of memory")
             return super().run(number, values, report)  # type: ignore[no-any-return]
@@ -343,7 +343,7 @@ def test_finished_runs_are_kept_and_others_run_anew(
     second = common(read(folders), corpora(), tmp_path / "out")
     assert second["configuration"] != first["configuration"] and len(runs) == 4
     (tmp_path / "out" / "runs" / "ncbi.json").write_text("{", encoding="utf8")
-    with pytest.raises(OpenMedError, match=r"ncbi\.json cannot be read.*Remove it"):
+    with pytest.raises(OpenMedError, match=r"ncbi\.json is broken.*Remove it"):
         common(read(folders), corpora(), tmp_path / "out")
 
 

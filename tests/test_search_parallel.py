@@ -18,7 +18,7 @@ from spacy_openmed.errors import OpenMedError
 from spacy_openmed.training.search import cluster, run, together
 from spacy_openmed.training.search.run import search
 from spacy_openmed.training.search.study import SearchStudy
-from spacy_openmed.training.search.trial import Died, Outcome
+from spacy_openmed.training.search.trial import Died, TrialResult
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_search_goes_on_where_ray_ran_out_of_memory(
                 raise RuntimeError("unexpected") from OutOfMemoryError("7.9GB used")
             for name in ("third", "fourth"):
                 assert searcher.suggest(name)
-                outcome = Outcome(50.0, [50.0], False, 1.0, None)
+                outcome = TrialResult(50.0, [50.0], False, 1.0, None)
                 trial = SimpleNamespace(trial_id=name)
                 scheduler.on_trial_result(None, trial, {"outcome": json.dumps(outcome.to_dict())})
                 searcher.on_trial_complete(name)

@@ -23,27 +23,18 @@ def compare(
     Test: approximate randomization. Intervals: bootstrap. Both are over documents.
     """
     from ..evaluation import significance
-    from ..files import write_json
+    from ..files import read_json, write_json
 
     if on not in ("raw", "conll"):
         raise OpenMedError(f"--on {on}: choose raw or conll.")
-    found = significance.compare(_read(first), _read(second), on, (str(first), str(second)))
+    results = [
+        read_json(path, "Give a file that 'spacy openmed evaluate --json' wrote.")
+        for path in (first, second)
+    ]
+    found = significance.compare(results[0], results[1], on, (str(first), str(second)))
     if json_path is not None:
         write_json(json_path, found)
     _show(found)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import json
-
-    try:
-        result = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise OpenMedError(
-            f"{path} cannot be read as JSON ({error}). Give a file that 'spacy openmed evaluate "
-            f"--json' wrote."
-        ) from error
-    return result if isinstance(result, dict) else {}
 
 
 def _show(found: dict[str, Any]) -> None:

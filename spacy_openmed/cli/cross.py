@@ -44,7 +44,7 @@ def cross(
     from .. import adapters
     from ..corpora.folder import default_folder
     from ..evaluation import cross as corpora
-    from ..files import write_json
+    from ..files import check_writable, write_json
 
     looks = Looks(split, ledger, reason)
     place = corpus or default_folder()
@@ -67,8 +67,10 @@ def cross(
         for pair, folder, path in steps
     ]
     # Before the first takes its time.
-    for (pair, _, _), result in zip(steps, there, strict=True):
+    for (pair, _, path), result in zip(steps, there, strict=True):
         if result is None:
+            if path is not None:
+                check_writable(path)
             looks.check(place, pair.dataset)
     found = []
     for (pair, folder, path), result in zip(steps, there, strict=True):
@@ -116,15 +118,13 @@ def _there(
     pair: "Pair", folder: Path, path: Path, corpus: Path, split: str, edges: str
 ) -> dict[str, Any] | None:
     """The result that an earlier run wrote, if it is of this adapter and data."""
-    import json
-
     from .. import adapters
     from ..evaluation import ledger
     from ..evaluation.cross import is_of
+    from ..files import json_or_none
 
-    try:
-        result = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError):
+    result = json_or_none(path)
+    if result is None:
         return None
     sha256 = adapters.content_hash(adapters.read(folder))
     files = ledger.subject(corpus, pair.dataset, split).files

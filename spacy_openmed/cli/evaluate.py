@@ -51,7 +51,7 @@ def evaluate(
     from .. import adapters
     from ..corpora.folder import default_folder
     from ..evaluation import chosen, predictions
-    from ..files import write_json
+    from ..files import check_writable, write_json
 
     if selection is not None:
         if dataset or file or adapter or json_path:
@@ -68,6 +68,11 @@ def evaluate(
         raise OpenMedError(
             "--ledger and --again are for looks at a dataset's splits, not at --file."
         )
+    if json_path is not None:
+        # A look at test whose figures cannot be written would be one for nothing.
+        check_writable(json_path)
+        if file is None:
+            check_writable(predictions.beside(json_path))
     if file is not None:
         folder = adapter or adapters.find(dataset)
         result = _evaluate_file(file, format_name, keep_going, folder, edges)

@@ -28,10 +28,12 @@ def robustness(
     from .. import adapters
     from ..corpora.folder import default_folder
     from ..evaluation import robustness as forms
-    from ..files import write_json
+    from ..files import check_writable, write_json
 
     looks = Looks(split, ledger, reason)
     folder, place = adapter or adapters.find(dataset), corpus or default_folder()
+    if json_path is not None:
+        check_writable(json_path)
     looks.check(place, dataset)
     result = forms.measure(folder, dataset, split, place, edges, seed)
     looks.record(dataset, forms.for_ledger(result))

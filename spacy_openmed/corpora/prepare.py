@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..about import __version__
 from ..backbones import file_sha256
 from ..errors import OpenMedError
-from ..files import atomic_folder
+from ..files import atomic_folder, read_json
 from . import originals
 from .documents import Document
 from .folder import SPLITS, corpus_file
@@ -120,7 +120,7 @@ def _check_target(target: Path) -> None:
     record = target / RECORD
     known = {RECORD}
     if record.is_file():
-        known |= set(json.loads(record.read_text(encoding="utf8")).get("files", ()))
+        known |= set(read_json(record, "Give another --output.").get("files", ()))
     foreign = sorted(path.name for path in target.iterdir() if path.name not in known)
     if foreign:
         raise OpenMedError(

@@ -1,6 +1,5 @@
 """Measuring adapters: any on any split, and the chosen ones on dev, then once on test."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from ..corpora import registry
 from ..decoding import Decoded
 from ..entities import Entity
 from ..errors import OpenMedError
-from ..files import write_json
+from ..files import check_writable, json_or_none, write_json
 from ..packaging import cards
 from ..predictor import Predictor
 from . import errors, evaluate, ledger, predictions, select
@@ -26,7 +25,7 @@ MEASURED, THERE, RESTORED = "measured", "there already", "written again from the
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChosenResult:
     """A result of one of the chosen adapters.
 
     result (dict): As ``spacy openmed evaluate`` writes it.
@@ -143,11 +142,8 @@ class _Step:
 
     def there(self) -> Result | None:
         """The result that an earlier run wrote, if it is of this adapter and data."""
-        try:
-            result = json.loads(self.path.read_text(encoding="utf8"))
-        except (OSError, ValueError):
-            return None
-        return result if isinstance(result, dict) and self._is_of(result) else None
+        result = json_or_none(self.path)
+        return result if result is not None and self._is_of(result) else None
 
     def recorded(self, ledger_path: Path) -> list[Entry]:
         """The ledger's entries of looks with this adapter at this data."""
@@ -170,7 +166,7 @@ class _Step:
         """Measure."""
         return look(self.chosen.folder, self.chosen.dataset, self.subject.split, corpus, self.edges)
 
-    def write(self, measured: Measured) -> Outcome:
+    def write(self, measured: Measured) -> ChosenResult:
         """Write predictions, then figures.
 
         The figures name their predictions: killed between the two, those of other figures are
@@ -179,7 +175,7 @@ class _Step:
         kept = predictions.beside(self.path)
         predictions.write(measured.predictions, kept)
         write_json(self.path, measured.result)
-        return Outcome(measured.result, self.path, MEASURED, kept)
+        return ChosenResult(measured.result, self.path, MEASURED, kept)
 
     def _is_of(self, result: Result) -> bool:
         same_model = (result.get("adapter"), result.get("edges")) == self._model
@@ -193,7 +189,7 @@ def evaluate_chosen(
     ledger_path: Path,
     again: str | None = None,
     edges: str = "word",
-) -> Iterator[Outcome]:
+) -> Iterator[ChosenResult]:
     """Measure every chosen adapter on dev, then once on test, and write its card.
 
     What is in ``results`` already, for the same adapter and data, stays; dev is measured again
@@ -207,9 +203,10 @@ def evaluate_chosen(
     ledger_path (Path): The ledger.
     again (str | None): Why to look at test again, where it was looked at before.
     edges (str): "word" or "wordpiece".
-    YIELDS (Outcome): Dev and test of each dataset, when they are on disk.
+    YIELDS (ChosenResult): Dev and test of each dataset, when they are on disk.
     RAISES (OpenMedError): Before anything is measured: an adapter is not the chosen one, a
-        corpus is missing, or test of a dataset was looked at before and no reason is given.
+        corpus is missing, test of a dataset was looked at before and no reason is given, or
+        nothing can be written to ``results``.
     """
     steps = []
     for one in select.read(selection):
@@ -226,6 +223,10 @@ def evaluate_chosen(
         if test.there() is None and test.restorable(ledger_path) is None:
             ledger.check(ledger_path, test.subject, again)
         steps.append((dev, test))
+    # What is measured on test and cannot be written would be a look for nothing.
+    for step in (step for both in steps for step in both):
+        check_writable(step.path)
+        check_writable(predictions.beside(step.path))
     for dev, test in steps:
         both = [_analysed(_dev(dev, corpus), corpus)]
         yield both[0]
@@ -242,7 +243,7 @@ def _has_card(chosen: Chosen) -> bool:
     return path.is_file() and chosen.sha256 in path.read_text(encoding="utf8")
 
 
-def _analysed(outcome: Outcome, corpus: Path) -> Outcome:
+def _analysed(outcome: ChosenResult, corpus: Path) -> ChosenResult:
     """Write the analysis of errors beside a result.
 
     Here, and not by the report, which would change what it is made of.
@@ -257,20 +258,20 @@ def _analysed(outcome: Outcome, corpus: Path) -> Outcome:
     return outcome
 
 
-def _dev(step: _Step, corpus: Path) -> Outcome:
+def _dev(step: _Step, corpus: Path) -> ChosenResult:
     if (result := step.there()) is not None and (kept := step.predictions(result)) is not None:
-        return Outcome(result, step.path, THERE, kept)
+        return ChosenResult(result, step.path, THERE, kept)
     return step.write(step.look(corpus))
 
 
-def _test(step: _Step, corpus: Path, ledger_path: Path, again: str | None) -> Outcome:
+def _test(step: _Step, corpus: Path, ledger_path: Path, again: str | None) -> ChosenResult:
     if (result := step.there()) is not None:
         recorded = bool(step.recorded(ledger_path))
-        return Outcome(result, step.path, THERE, step.predictions(result), recorded)
+        return ChosenResult(result, step.path, THERE, step.predictions(result), recorded)
     if (result := step.restorable(ledger_path)) is not None:
         write_json(step.path, result)
         # They are there if the command was killed between writing them and the figures.
-        return Outcome(result, step.path, RESTORED, step.predictions(result))
+        return ChosenResult(result, step.path, RESTORED, step.predictions(result))
     # A run may take hours between the plan and this.
     ledger.check(ledger_path, step.subject, again)
     measured = step.look(corpus)

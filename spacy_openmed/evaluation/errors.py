@@ -21,6 +21,7 @@ from ..corpora.folder import corpus_file, read_split
 from ..entities import Entity
 from ..labelling import Flatten, outermost
 from . import predictions
+from .origins import by_origin
 from .predictions import Predictions
 from .seen import Seen
 
@@ -267,13 +268,14 @@ def analyse_file(path: Path, corpus: Path) -> dict[str, Any]:
     path (Path): See ``predictions``.
     corpus (Path): Folder with the prepared corpora.
     RETURNS (dict): As ``analyse``'s, with "dataset", "split", "data", "adapter", "edges" of the
-        predictions, and "train": {"dataset", "data"}.
+        predictions, "train": {"dataset", "data"}, and "by_source": see ``by_origin``.
     RAISES (OpenMedError): See ``predictions.with_gold``; or there is no such train split.
     """
     found, at = predictions.with_gold(path, corpus)
     trained_on = found.trained_on or found.dataset
     train = Seen(read_split(corpus, trained_on, "train"), registry.flatten(trained_on))
     train_file = corpus_file(corpus, trained_on, "train", ".jsonl")
+    flatten, entities = registry.flatten(found.dataset), _entities(found)
     return {
         "dataset": found.dataset,
         "split": found.split,
@@ -281,7 +283,8 @@ def analyse_file(path: Path, corpus: Path) -> dict[str, Any]:
         "adapter": found.adapter,
         "edges": found.edges,
         "train": {"dataset": trained_on, "data": {train_file.name: file_sha256(train_file)}},
-        **analyse(at.raw, _entities(found), train, registry.flatten(found.dataset)),
+        **analyse(at.raw, entities, train, flatten),
+        "by_source": by_origin(found.dataset, at.raw, entities, flatten),
     }
 
 

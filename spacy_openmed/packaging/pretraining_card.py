@@ -10,6 +10,7 @@ from huggingface_hub import ModelCardData
 from .. import pretraining
 from ..adapters import CARD
 from ..errors import OpenMedError
+from ..files import read_json
 from ..tables import markdown
 from .cards import energy_facts
 
@@ -19,10 +20,10 @@ def write_card(folder: Path, results: Sequence[Path]) -> None:
 
     folder (Path): What ``spacy openmed dapt`` wrote.
     results (Sequence[Path]): JSON files of ``spacy openmed perplexity`` for this adapter.
-    RAISES (OpenMedError): Not such a folder, or a result of another adapter.
+    RAISES (OpenMedError): Not such a folder, or a result that is broken or of another adapter.
     """
     found = pretraining.read(folder)
-    measured = [json.loads(path.read_text(encoding="utf8")) for path in results]
+    measured = [read_json(path, "'spacy openmed perplexity' writes it.") for path in results]
     for path, result in zip(results, measured, strict=True):
         if result.get("adapter") != found.sha256:
             raise OpenMedError(

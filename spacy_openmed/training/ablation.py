@@ -5,7 +5,6 @@ to three times as fast as full fine-tuning, and that seeds hardly matter. Each i
 here on dev: the same data and code, but for what is trained.
 """
 
-import json
 import math
 import multiprocessing
 import os
@@ -25,7 +24,7 @@ from ..about import __version__
 from ..corpora.documents import Document
 from ..corpora.guarded import read_guarded
 from ..errors import OpenMedError
-from ..files import write_json
+from ..files import read_json, write_json
 from ..precision import resolve_precision
 from .energy import portion, total
 from .finetune import fit
@@ -262,7 +261,7 @@ def _run_all(
                 future.cancel()
             raise
     for run in runs:
-        yield json.loads(plan.result(run).read_text(encoding="utf8"))
+        yield read_json(plan.result(run), "Remove it to run it again.")
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -314,7 +313,7 @@ def _check(settings: AblationSettings) -> None:
 def _same_plan(path: Path, header: dict[str, Any]) -> None:
     """Results of other settings in the same folder would be mistaken for these."""
     if path.is_file():
-        earlier = json.loads(path.read_text(encoding="utf8"))
+        earlier = read_json(path, "Choose another --output.")
         differing = sorted(key for key in header if earlier.get(key) != header[key])
         if differing:
             raise OpenMedError(

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OpenMedError
-from ..files import write_json
+from ..files import read_json_if_there, write_json
 
 # In the folder of every run.
 RUN = "run.json"
+_ADVICE = "Nobody can tell what the run there was begun with. Choose another --output."
 
 
 def write(path: Path, facts: dict[str, Any]) -> None:
@@ -34,16 +35,11 @@ def check(path: Path, now: dict[str, Any], free: Collection[str] = ()) -> bool:
     RAISES (OpenMedError): Names each fact that differs, with both values; or the file cannot be
         read, or is not what ``write`` writes.
     """
-    try:
-        before = json.loads(path.read_text(encoding="utf8"))
-    except FileNotFoundError:
+    before = read_json_if_there(path, _ADVICE)
+    if before is None:
         return False
-    except OSError as error:
-        raise OpenMedError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise _unusable(path) from error
-    if not isinstance(before, dict) or not before.keys() & now.keys():
-        raise _unusable(path)
+    if not before.keys() & now.keys():
+        raise OpenMedError(f"{path} is broken. {_ADVICE}")
     differing = _differences(before, now, free)
     if differing:
         raise OpenMedError(
@@ -51,13 +47,6 @@ def check(path: Path, now: dict[str, Any], free: Collection[str] = ()) -> bool:
             f"{'; '.join(differing)}. Give the same again, or choose another --output."
         )
     return True
-
-
-def _unusable(path: Path) -> OpenMedError:
-    return OpenMedError(
-        f"{path} is broken, so nobody can tell what the run there was begun with. Choose another "
-        f"--output."
-    )
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], free: Collection[str]) -> list[str]:

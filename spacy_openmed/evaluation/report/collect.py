@@ -69,7 +69,12 @@ def collect(runs: Path, output: Path, ledger_path: Path | None = None) -> Row:
     )
     report["main"] = comparisons.main_table(ours, report["systems"], report["errors"])
     report["mean"] = comparisons.mean(report["main"])
-    report["seeds"], old_seeds = further.seeds(runs / "results" / "seeds", chosen)
+    averages = {row["dataset"] for row in report["trained"] if row["averaged"]}
+    report["seeds"], old_seeds = further.seeds(
+        runs / "results" / "seeds",
+        # The average of runs is no run.
+        {key: one for key, one in chosen.items() if one.dataset not in averages},
+    )
     report["cross"], old_cross = further.cross(runs / "results" / "cross", chosen)
     report["ablation"] = further.pretraining_gains(runs / "ablation.json")
     report["sources"] = published.sources([row["dataset"] for row in report["main"]])

@@ -60,7 +60,8 @@ def _is_counted(result: Result, path: Path) -> bool:
         counted = read_as(path, shapes.ERRORS)
     except OpenMedError:
         return False
-    return bool(counted) and result.fits(counted)
+    # Earlier versions did not count by source.
+    return result.fits(counted) and "by_source" in counted
 
 
 def errors(measured: Sequence[Result]) -> tuple[list[Row], list[str]]:

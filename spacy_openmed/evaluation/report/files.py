@@ -1,6 +1,5 @@
 """Reading the files of a run, any of which may be missing."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import OpenMedError
+from ...files import read_json_if_there
 from ..ledger import LEDGER, TEST
 from . import shapes
 
@@ -70,17 +70,7 @@ def read(path: Path) -> Row:
 
     RAISES (OpenMedError): It cannot be read, or is no JSON object.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise OpenMedError(f"{path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise OpenMedError(f"{path} is broken ({error}). Run the step that writes it.") from error
-    if not isinstance(found, dict):
-        raise OpenMedError(f"{path} is not a JSON object. Run the step that writes it.")
-    return found
+    return read_json_if_there(path, "Run the step that writes it.") or {}
 
 
 def read_as(path: Path, shape: Row) -> Row:

@@ -6,7 +6,7 @@ from typing import Any
 from ..errors import FREQUENCIES, LENGTHS, OF_GOLD, SEEN, UNSEEN, Outcome
 from . import cells
 from .cells import ABSENT
-from .files import at
+from .files import FEWEST_DOCUMENTS, at
 from .further import best_split
 from .parts import Cell, Code, Figure, Part, Table, Text
 
@@ -121,7 +121,7 @@ def _confusions(found: Sequence[Row]) -> Table:
 
 
 def bias(report: Row) -> list[Part]:
-    """Whom the errors may hit: recall by frequency, and the same label in several corpora."""
+    """Whom the errors may hit: recall by frequency, and figures by source and by corpus."""
     found = best_split(report["errors"])
     rows: list[Sequence[Cell]] = [
         [
@@ -137,12 +137,14 @@ def bias(report: Row) -> list[Part]:
         Text(
             "Recall, and number of mentions, by how often the same words were annotated in "
             "training. Where it is lower on the left, rare diseases, new substances and "
-            "little-studied species are missed more often than well-known ones. Below it the same "
-            "label in several corpora, whose sources and rules differ."
+            "little-studied species are missed more often than well-known ones. Below it figures "
+            "by where text is from: of one corpus, as far as the ids of its documents tell, and of "
+            "the same label in several corpora, whose sources and rules differ."
         ),
         Table("Recall by frequency in training", heads, rows),
         Figure("recall-by-frequency"),
-        _by_source(report),
+        _by_source(found),
+        _by_corpus(report),
     ]
 
 
@@ -151,7 +153,20 @@ def _gap(bins: Row) -> float | None:
     return None if None in (rare, frequent) else frequent - rare
 
 
-def _by_source(report: Row) -> Table:
+def _by_source(found: Sequence[Row]) -> Table:
+    rows: list[Sequence[Cell]] = []
+    for row in found:
+        for source, score in (row.get("by_source") or {}).items():
+            precision, recall, _, mentions = cells.prf(score)
+            ends = score["f1_ci"] if score["documents"] >= FEWEST_DOCUMENTS else None
+            f1 = cells.number(score["f1"], 2) + cells.interval(ends)
+            figures = [precision, recall, f1, mentions]
+            rows.append([Code(row["dataset"]), row["split"], source, score["documents"], *figures])
+    heads = ["dataset", "split", "source", "documents", *cells.PRF]
+    return Table("By source, raw text", heads, rows)
+
+
+def _by_corpus(report: Row) -> Table:
     found = [row for row in best_split(report["results"]) if row["raw"]]
     by_label: dict[str, list[Sequence[Cell]]] = {}
     for row in found:

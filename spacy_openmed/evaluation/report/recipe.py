@@ -81,6 +81,7 @@ def trained(folder: Path) -> Row:
         "dev": at(found, "dev"),
         "epochs": len(at(found, "epochs") or []) or None,
         "seed": at(found, "settings", "optim", "seed"),
+        "averaged": len(at(found, "averaged") or []) or None,
         "init_adapter": at(found, "init_adapter"),
         "trainable_parameters": at(found, "trainable_parameters"),
         "seconds": at(found, "seconds"),

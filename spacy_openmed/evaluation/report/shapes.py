@@ -72,6 +72,8 @@ ERRORS = {
     "by_seen": {name: _BIN for name in (SEEN, UNSEEN)},
     "by_frequency": {name: _BIN for name in FREQUENCIES},
     "types": Each(Each(int)),
+    # Earlier versions did not count it.
+    "by_source?": Each({**_SCORE, "documents": int, "f1_ci": [NUMBER, NUMBER]}),
 }
 # A line of the ledger; versions before the first release wrote fewer keys.
 LOOK = {

@@ -24,6 +24,7 @@ _OUTCOMES = {
 def sections(material: Material) -> Iterator[Section]:
     """What was measured beside the figures themselves; nothing of what was not."""
     yield _errors(material)
+    yield _sources(material)
     yield _calibration(material)
     yield _robustness(material)
     yield _cross(material)
@@ -52,6 +53,33 @@ def _errors(material: Material) -> Section:
             markdown(["", "annotated", "predicted"], rows),
             "Recall by how often a mention's words were annotated with its label in training:",
             markdown(["times in training", "mentions", "recall"], frequency),
+            cited([found]),
+        ],
+        level=3,
+    )
+
+
+def _sources(material: Material) -> Section:
+    found = material.main_errors
+    scores = found and found.content.get("by_source")
+    if found is None or not scores:
+        return Section("Sources of the text", [])
+    rows = [
+        [
+            source,
+            one["documents"],
+            *(f"{one[key]:.2f}" for key in ("precision", "recall", "f1")),
+            interval(one["f1_ci"]),
+            mentions(one),
+        ]
+        for source, one in scores.items()
+    ]
+    return Section(
+        "Sources of the text",
+        [
+            f"Raw F1 on {where(found.content)}, by where a text is from, as far as the ids of the "
+            f"corpus tell.",
+            markdown(["source", "documents", "P", "R", "F1", "95 % interval", "mentions"], rows),
             cited([found]),
         ],
         level=3,

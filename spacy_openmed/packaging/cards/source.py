@@ -1,7 +1,6 @@
 """A file that figures of a card are taken from, and how the card names it."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import OpenMedError
+from ...files import json_object
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,7 @@ class Place:
         RAISES (OpenMedError): It cannot be read, or is no JSON object.
         """
         data = _bytes(path)
-        try:
-            content = json.loads(data)
-        except ValueError as error:
-            raise OpenMedError(
-                f"{path} is broken ({error}). Run the command that writes it."
-            ) from error
-        if not isinstance(content, dict):
-            raise OpenMedError(f"{path} is not a JSON object. Run the command that writes it.")
-        return self._source(path, data, content)
+        return self._source(path, data, json_object(data, path, "Run the command that writes it."))
 
     def other(self, path: Path) -> Source:
         """A file of another kind, of which only the name and the hash are needed.

@@ -53,6 +53,7 @@ def _limits(material: Material) -> Iterator[str]:
     main = material.main
     if main is not None:
         yield from _of_figures(main)
+    yield _sources(material)
     yield from _rules(material)
     yield _new_mentions(material)
     yield _form(material)
@@ -118,6 +119,19 @@ def _of_figures(main: Source) -> Iterator[str]:
             f"Labels differ: F1 of {worst} is {labels[worst]['f1']:.2f}, on "
             f"{mentions(labels[worst])} mentions, against {raw['f1']:.2f} of all ({main})."
         )
+
+
+def _sources(material: Material) -> str:
+    found = material.main_errors
+    scores = found and found.content.get("by_source")
+    if found is None or not scores:
+        return ""
+    worst = min(scores, key=lambda name: scores[name]["f1"])
+    return (
+        f"Sources differ: F1 on {worst} is {scores[worst]['f1']:.2f}, on "
+        f"{mentions(scores[worst])} mentions, against {percent(found.content['overall']['f1'])} of "
+        f"all ({found})."
+    )
 
 
 def _rules(material: Material) -> Iterator[str]:

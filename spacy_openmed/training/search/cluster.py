@@ -16,7 +16,7 @@ import torch
 from ...errors import OpenMedError
 from ...ray_session import connect
 from .study import SearchStudy
-from .trial import Outcome, Task, run_trial
+from .trial import Task, TrialResult, run_trial
 from .worker import describe
 
 # A relative path, such as that of a backbone in OPENMED_HOME, means the same in a trial.
@@ -169,10 +169,10 @@ class _Driver:
         if name in self.pruned:
             epochs = last["epochs"]
             # Its own account of energy ended with it.
-            outcome = Outcome(max(epochs), epochs, True, last["time_total_s"], None)
+            outcome = TrialResult(max(epochs), epochs, True, last["time_total_s"], None)
             self.study.tell(trial, outcome)
         elif "outcome" in last:
-            self.study.tell(trial, Outcome(**json.loads(last["outcome"])))
+            self.study.tell(trial, TrialResult(**json.loads(last["outcome"])))
         else:
             self.study.fail(trial, last.get("died", "the process that ran it died"))
         self.ended()

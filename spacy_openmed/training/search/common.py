@@ -36,7 +36,7 @@ from ...backbones import BackboneRef
 from ...corpora import registry
 from ...corpora.documents import Document
 from ...errors import OpenMedError
-from ...files import atomic_file, write_json
+from ...files import atomic_file, read_json_if_there, write_json
 from ..begun import RUN, flat
 from ..finetune import file_hash
 from ..processes import process_group
@@ -394,15 +394,8 @@ def _run(
 
 def _kept(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
     """A run that has ended, if it is the same run."""
-    try:
-        run: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
-        return run if run["facts"] == facts else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OpenMedError(
-            f"{path} cannot be read ({error!r}). Remove it to run it again."
-        ) from error
+    run = read_json_if_there(path, "Remove it to run it again.")
+    return run if run is not None and run.get("facts") == facts else None
 
 
 def _row(search: Finished, task: Task, dev_f1: float) -> dict[str, Any]:

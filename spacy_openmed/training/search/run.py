@@ -29,7 +29,7 @@ from ..share import describe, share
 from . import space
 from .study import STUDY, SearchStudy
 from .together import Together
-from .trial import Died, Outcome, Task
+from .trial import Died, Task, TrialResult
 from .worker import Worker
 
 RESULT = "search.json"
@@ -185,7 +185,7 @@ def _check_continued(plan: Search) -> None:
 def _one_by_one(
     study: SearchStudy,
     trials: int,
-    run: Callable[[int, space.Values, Callable[[int, float], bool]], Outcome],
+    run: Callable[[int, space.Values, Callable[[int, float], bool]], TrialResult],
     ended: Callable[[], None],
     shared: bool = False,
 ) -> None:

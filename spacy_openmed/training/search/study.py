@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ...errors import OpenMedError
 from ..settings import FinetuneSettings, SearchSettings
 from . import space
-from .trial import Outcome
+from .trial import TrialResult
 
 STUDY = "study.db"
 NAME = "search"
@@ -143,7 +143,7 @@ class SearchStudy:
         # What the gain is counted from has all its epochs.
         return not trial.user_attrs.get(_DEFAULTS) and bool(trial.should_prune())
 
-    def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+    def tell(self, trial: optuna.Trial, outcome: TrialResult) -> None:
         """End a trial."""
         trial.set_user_attr("outcome", outcome.to_dict())
         if outcome.pruned:
@@ -160,7 +160,7 @@ class SearchStudy:
         """The finished trials, in the order of their numbers.
 
         RETURNS (list[dict]): "number", "state" ("COMPLETE" or "PRUNED"), "params" by dotted
-            name, "defaults" (whether it is the start), and what ``Outcome.to_dict`` gives.
+            name, "defaults" (whether it is the start), and what ``TrialResult.to_dict`` gives.
         """
         return [
             {

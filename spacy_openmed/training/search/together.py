@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 
 from ..finetune import Report
 from .space import Values
-from .trial import Died, Outcome, Task, run_trial
+from .trial import Died, Task, TrialResult, run_trial
 from .worker import trial_folder
 
 
@@ -26,7 +26,7 @@ class Together:
         self.task = task
         self.folder = folder
 
-    def run(self, number: int, values: Values, report: Report) -> Outcome:
+    def run(self, number: int, values: Values, report: Report) -> TrialResult:
         """Run one trial; called by the first process.
 
         RAISES (Died): See ``trial.run_trial``. Where the others have not met the same, they wait
@@ -52,7 +52,7 @@ class Together:
         """Let the other processes go, at the end of a search."""
         _share(None)
 
-    def _run(self, number: int, values: Values, report: Report) -> Outcome:
+    def _run(self, number: int, values: Values, report: Report) -> TrialResult:
         def told(epoch: int, dev_f1: float) -> bool:
             return bool(_share(report(epoch, dev_f1)))
 

@@ -37,7 +37,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What came of a trial.
 
     dev_f1 (float): The best of its epochs, raw micro-F1 in percent.
@@ -68,7 +68,7 @@ class Died(OpenMedError):
         self.everywhere = everywhere
 
 
-def run_trial(task: Task, values: Mapping[str, Any], folder: Path, report: Report) -> Outcome:
+def run_trial(task: Task, values: Mapping[str, Any], folder: Path, report: Report) -> TrialResult:
     """Run one trial in this process.
 
     values (Mapping[str, Any]): Dotted names of settings to values.
@@ -111,7 +111,7 @@ def run_trial(task: Task, values: Mapping[str, Any], folder: Path, report: Repor
         give_back_freed_memory()
     record = fitted.record
     epochs = [round(row["dev_f1"], 4) for row in record["epochs"]]
-    return Outcome(max(epochs), epochs, pruned, record["seconds"], record["energy"])
+    return TrialResult(max(epochs), epochs, pruned, record["seconds"], record["energy"])
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ import torch
 from ...errors import OpenMedError
 from ..finetune import Report
 from .space import Values
-from .trial import Died, Outcome, Task, run_trial
+from .trial import Died, Task, TrialResult, run_trial
 
 LOG = "trials.log"
 # Seconds that a worker has to end by itself.
@@ -42,7 +42,7 @@ class Worker:
     def __exit__(self, *args: object) -> None:
         self._stop()
 
-    def run(self, number: int, values: Values, report: Report) -> Outcome:
+    def run(self, number: int, values: Values, report: Report) -> TrialResult:
         """Run one trial.
 
         RAISES (Died): The trial, or the whole process, came to an unexpected end.
@@ -56,7 +56,7 @@ class Worker:
                 if kind == "epoch":
                     self._connection.send(report(*content))
                 elif kind == "outcome":
-                    outcome: Outcome = content
+                    outcome: TrialResult = content
                     return outcome
                 else:
                     # What it held, on a GPU above all, goes with it.
