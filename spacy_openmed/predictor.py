@@ -85,9 +85,12 @@ class Predictor(NetworkPredictor):
         return self.backbone.recent.encode(texts, self.backbone.tokenizer)
 
     @classmethod
-    def load(cls, folder: Path) -> "Predictor":
-        """Read an adapter folder, find and verify its backbone."""
+    def load(cls, folder: Path, precision: str = "fp32") -> "Predictor":
+        """Read an adapter folder, find and verify its backbone.
+
+        precision (str): As ``SharedBackbone`` takes it.
+        """
         adapter = adapters.read(folder)
-        backbone = shared_backbone(backbones.find(adapter.info.backbone))
+        backbone = shared_backbone(backbones.find(adapter.info.backbone), precision=precision)
         backbone.check(adapter, str(folder))
         return cls(adapter, backbone)

@@ -407,6 +407,14 @@ def test_settings_and_seeds_are_all_there(make: Make) -> None:
         assert f"| `{name}` |" in shown
 
 
+def test_an_adapter_that_a_run_went_on_from_is_named(make: Make) -> None:
+    start = {"adapter": "a" * 64, "dataset": "bc4chemd", "types": ["CHEMICAL"]}
+    run = make("ncbi", warm_start=start)
+    card = run.write([run.put("ncbi-dev.json", files.result(run.adapter, "ncbi", "dev"))])
+    check(run, card)
+    assert "| Warm start | an adapter for `bc4chemd`, hash `aaaa" in section(card, "Training")
+
+
 def test_the_text_of_the_pretraining(
     make: Make, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

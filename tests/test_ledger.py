@@ -305,6 +305,17 @@ def forbidden(*arguments: object) -> dict[str, Any]:
     raise AssertionError("measured")
 
 
+def test_figures_tell_what_was_computed_in(corpus: Path, adapter: Path, tmp_path: Path) -> None:
+    given = ["--dataset", "ncbi", "--corpus", corpus, "--adapter", adapter, "--json"]
+    for precision, arguments in (("fp32", []), ("int8", ["--precision", "int8"])):
+        run = evaluate(*given, tmp_path / "figures.json", *arguments)
+        assert run.exit_code == 0, run.output
+        assert json.loads((tmp_path / "figures.json").read_text())["precision"] == precision
+    run = evaluate(*given, tmp_path / "other.json", "--precision", "fp8")
+    assert run.exit_code == 1 and "precision = 'fp8'" in run.output
+    assert not (tmp_path / "other.json").exists()
+
+
 def test_evaluate_looks_at_test_once(
     corpus: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

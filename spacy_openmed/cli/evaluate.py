@@ -30,6 +30,9 @@ def evaluate(
     ),
     adapter: Path | None = typer.Option(None, help="Adapter folder [the best installed one]"),
     edges: Edges = "word",
+    precision: str = typer.Option(
+        "fp32", help="What is computed in: fp32, bf16, fp16, int8 or auto; without --selection"
+    ),
     json_path: Path | None = typer.Option(
         None,
         "--json",
@@ -75,13 +78,15 @@ def evaluate(
             check_writable(predictions.beside(json_path))
     if file is not None:
         folder = adapter or adapters.find(dataset)
-        result = _evaluate_file(file, format_name, keep_going, folder, edges)
+        result = _evaluate_file(file, format_name, keep_going, folder, edges, precision)
         found = None
     else:
         looks = Looks(split, ledger, reason)
         place = corpus or default_folder()
         looks.check(place, dataset)
-        measured = chosen.look(adapter or adapters.find(dataset), dataset, split, place, edges)
+        measured = chosen.look(
+            adapter or adapters.find(dataset), dataset, split, place, edges, precision
+        )
         result, found = measured.result, measured.predictions
         looks.record(dataset, result)
     _show(result)
@@ -92,7 +97,12 @@ def evaluate(
 
 
 def _evaluate_file(
-    file: Path, format_name: str | None, keep_going: bool, folder: Path, edges: str
+    file: Path,
+    format_name: str | None,
+    keep_going: bool,
+    folder: Path,
+    edges: str,
+    precision: str,
 ) -> dict[str, Any]:
     from functools import partial
 
@@ -101,7 +111,7 @@ def _evaluate_file(
     from ..predictor import Predictor
 
     documents = inputs.own_documents(file, format_name, keep_going)
-    predictor = Predictor.load(folder)
+    predictor = Predictor.load(folder, precision)
     _check_labels(documents, predictor.adapter.info.types, file)
     result = evaluate_own(partial(predictor, edges=edges), documents, file)
     return {**result, **describe(predictor, edges)}

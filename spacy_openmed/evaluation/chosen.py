@@ -59,12 +59,15 @@ class Measured:
     predictions: Predictions
 
 
-def look(folder: Path, dataset: str, split: str, corpus: Path, edges: str) -> Measured:
+def look(
+    folder: Path, dataset: str, split: str, corpus: Path, edges: str, precision: str = "fp32"
+) -> Measured:
     """Both scores of an adapter on a split, with its predictions.
 
+    precision (str): As ``Predictor.load`` takes it.
     RAISES (OpenMedError): Unknown dataset, no such files, or other entity types.
     """
-    predictor = Predictor.load(folder)
+    predictor = Predictor.load(folder, precision)
     adapters.verify_types(predictor.adapter, dataset, str(folder))
     at = evaluate.load(dataset, split, corpus)
     twice = _Twice(predictor, edges)
@@ -123,11 +126,12 @@ def _calibration(
 
 
 def describe(predictor: Predictor, edges: str) -> Result:
-    """What a result says of the model: "adapter" (its hash), "backbone", "edges"."""
+    """What a result says of the model: "adapter" (its hash), "backbone", "edges", "precision"."""
     return {
         "adapter": adapters.content_hash(predictor.adapter),
         "backbone": predictor.adapter.info.backbone.to_dict(),
         "edges": edges,
+        "precision": predictor.backbone.precision,
     }
 
 

@@ -33,11 +33,11 @@ from .energy import total
 
 # The mean of two networks is less sure of "O" than either, and finds too much: what is added
 # to its logit is chosen on dev.
-OUTSIDE_BIASES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+OUTSIDE_BIASES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 # With these the scale of a LoRA is not alpha by the one rank.
 _NOT_BY_RANK = ("use_rslora", "rank_pattern", "alpha_pattern")
 # What a record says of one run alone.
-_OF_ONE = ("epochs", "resumed", "calibration")
+_OF_ONE = ("epochs", "resumed", "calibration", "warm_start")
 
 
 def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> dict[str, Any]:
@@ -89,6 +89,7 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
                 "epochs": one["epochs"],
                 "seconds": one["seconds"],
                 "dev_f1": one["dev"]["f1"],
+                "warm_start": one.get("warm_start"),
             }
             for part, one in zip(parts, records, strict=True)
         ],

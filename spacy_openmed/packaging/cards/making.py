@@ -19,6 +19,7 @@ def sections(material: Material) -> Iterator[Section]:
     facts = {
         "Trained parameters": f"{record['trainable_parameters']:,}",
         "Pre-training adapter": _pretraining(record),
+        **({"Warm start": warm} if (warm := _warm_start(record)) else {}),
         "Epochs": "; ".join(
             f"{len(run['epochs'])}, the best on dev kept ({max(_f1s(run)):.2f})"
             for run in runs(record)
@@ -56,6 +57,13 @@ def _pretraining(record: dict[str, Any]) -> str:
         return "none"
     init = record["settings"].get("init", "continue")
     return f"sha256 `{record['init_adapter']}`, {_INITS[init]}"
+
+
+def _warm_start(record: dict[str, Any]) -> str:
+    """The adapters of other corpora that the runs went on from; "" if they did not."""
+    starts = [run["warm_start"] for run in runs(record) if run.get("warm_start")]
+    named = [f"an adapter for `{one['dataset']}`, hash `{one['adapter']}`" for one in starts]
+    return "; ".join(dict.fromkeys(named))
 
 
 def _average(record: dict[str, Any]) -> str:
