@@ -38,6 +38,7 @@ APART = ("spacy-huggingface-pipelines", "openmed")
 SAME_WORK = 90
 # What a network of 512 positions has read when it reads no further.
 POSITIONS = 512
+PLOTS = (".png", ".svg", ".pdf")
 TIMEOUT = 1800
 SAME, NONE, OTHER = "same weights", "no entities", "other weights"
 UNLIKE, DECODING = "not the same work", "decodes as transformers does"
@@ -276,7 +277,10 @@ def measure(setting: Setting, python: str, job: Mapping[str, Any], folder: Path)
     command(
         [python, script, str(description)], place.with_suffix(".log"), environment(job["threads"])
     )
-    result: dict[str, Any] = json.loads(output.read_text(encoding="utf8"))
+    try:
+        result: dict[str, Any] = json.loads(output.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise Failed(f"ended without a result ({error})") from error
     return result
 
 
@@ -519,9 +523,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
+    for name in ("rounds", "threads", "limit"):
+        if (number := getattr(arguments, name)) is not None and number < 1:
+            parser.error(f"--{name} {number}: choose 1 or more")
+    if arguments.plot is not None and arguments.plot.suffix.lower() not in PLOTS:
+        parser.error(f"--plot {arguments.plot}: choose a name that ends in {', '.join(PLOTS)}")
     from spacy_openmed import adapters
-    from spacy_openmed.files import write_json
+    from spacy_openmed.files import check_writable, write_json
 
+    for path in (arguments.json, arguments.plot):
+        if path is not None:
+            # Before the rounds take their time.
+            check_writable(path)
     every = settings(arguments.spacy_ner)
     chosen = [s for s in every if s.peer in arguments.peers or (s.peer, s.name) == REFERENCE]
     for peer in sorted(set(arguments.peers) - {s.peer for s in every}):

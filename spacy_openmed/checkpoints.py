@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from .backbones import ALLOW_HUB, CONFIG, WEIGHTS, file_sha256, load_tokenizer
-from .engine import with_padding
-from .engine.bert import BertEngine, fits
-from .engine.module import ModuleEngine
+from .engine import Engine, build, with_padding
+from .engine.bert import fits
 from .errors import OpenMedError
 from .files import atomic_folder
 from .inference import Floats, positions
@@ -288,15 +287,15 @@ class SharedCheckpoint:
         model: Any = _load(folder).to(device)
         self.positions = positions(model)
         self.pad = int(getattr(model.config, "pad_token_id", None) or 0)
-        self._engine: BertEngine | ModuleEngine
+        self._engine: Engine
         self._head: torch.nn.Module
         if fits(model.base_model):
             # In transformers the head of this architecture is one linear layer.
-            self._engine = BertEngine(model.base_model, self.precision, compiled)
+            self._engine = build(model.base_model, self.precision, compiled)
             self._head = model.classifier
         else:
             # Whatever there is on the encoder: the whole model runs, and gives logits.
-            self._engine = ModuleEngine(model, self.precision, compiled)
+            self._engine = build(model, self.precision, compiled)
             self._head = torch.nn.Identity()
         self.lock = threading.Lock()
 

@@ -1,6 +1,5 @@
 """The arithmetic of inference: two engines, four number formats, one result."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from transformers import (
 )
 
 from spacy_openmed import backbones
-from spacy_openmed.engine import build
+from spacy_openmed.engine import build, has_compiler
 from spacy_openmed.engine.attention import attend
 from spacy_openmed.engine.bert import BertEngine
-from spacy_openmed.engine.linear import apply, linear
+from spacy_openmed.engine.linear import apply, linear, product
 from spacy_openmed.engine.module import ModuleEngine
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.inference import SharedBackbone
@@ -212,7 +211,7 @@ def test_minilm_in_half_precision_is_the_same_model(minilm: Path) -> None:
         assert (found - expected(encoder, ids, mask)).abs().max() < tolerance
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_compiled_it_computes_the_same(bert: Any, precision: str) -> None:
     ids, mask = batch([5, 9, 9, 30])
@@ -221,3 +220,30 @@ def test_compiled_it_computes_the_same(bert: Any, precision: str) -> None:
     for one in ((ids, mask), again):
         difference = (run(compiled, *one) - run(other, *one)).abs().max()
         assert difference < TOLERANCE[precision] / 2
+
+
+def test_without_a_compiler_nothing_is_compiled(bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(OpenMedError, match="needs a C\\+\\+ compiler"):
+        build(bert, "fp32", compiled=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(5, 8), (2, 3, 8)])
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_both_libraries_give_the_same_product(
+    dtype: torch.dtype, shape: tuple[int, ...], gelu: bool, biased: bool
+) -> None:
+    torch.manual_seed(0)
+    rows, weight = torch.randn(shape).to(dtype), torch.randn(4, 8).to(dtype)
+    bias = torch.randn(4).to(dtype) if biased else None
+    wanted = torch.nn.functional.linear(rows, weight, bias)
+    wanted = torch.nn.functional.gelu(wanted) if gelu else wanted
+    with torch.inference_mode():
+        found = product(rows, weight, bias, gelu)
+        with torch.backends.mkldnn.flags(enabled=False):
+            other = product(rows, weight, bias, gelu)
+    assert found.shape == other.shape == wanted.shape
+    for one in (found, other):
+        assert (one - wanted).abs().max() <= (1e-5 if dtype == torch.float32 else 0.1)

@@ -211,6 +211,33 @@ def test_nothing_is_compared_with_a_reference_that_failed(
     assert not list(tmp_path.glob("round-1/transformers*"))
 
 
+def test_a_peer_that_leaves_no_result_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "HERE", tmp_path)
+    (tmp_path / "run.py").touch()
+    with pytest.raises(peers.Failed, match="without a result"):
+        peers.measure(of("good"), sys.executable, {"threads": 1}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [["--rounds", "0"], ["--limit", "0"], ["--plot", "peers"]], ids=" ".join
+)
+def test_what_cannot_be_measured_or_drawn_is_refused_before(
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    work = tmp_path / "work"
+    monkeypatch.setattr(sys, "argv", ["peers.py", str(tmp_path), "--work", str(work), *options])
+    with pytest.raises(SystemExit):
+        peers.main()
+    said = capsys.readouterr().err.split("error: ")[1]
+    assert options[0] in said
+    assert not work.exists()
+
+
 def test_an_environment_that_cannot_be_made_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

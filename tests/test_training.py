@@ -861,6 +861,31 @@ def test_a_warm_start_with_other_labels_has_a_head_of_its_own(
     assert found.weight.shape != own.weight.shape
 
 
+def test_a_warm_start_brings_its_own_shape(
+    overfitted: Any, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    start = overfitted.output / "adapter"
+    own = adapters.read(start)
+    other = replace(SETTINGS.lora, rank=3, alpha=1, target_modules=r".*\.query")
+    still = replace(SETTINGS, lora=other, head_learning_rate=0.0)
+    still = with_optim(still, learning_rate=0.0, max_steps=1)
+    record = finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path, still, warm_start=start)
+    assert record["settings"]["lora"]["alpha"] == own.lora_config["lora_alpha"]
+    found = adapters.read(tmp_path / "adapter")
+    one, two = ({d.path: d.matrix("cpu") for d in each.deltas()} for each in (found, own))
+    assert one.keys() == two.keys() and same(one, two)
+
+
+def test_a_warm_start_and_another_lora_are_too_much(
+    overfitted: Any, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    start = overfitted.output / "adapter"
+    both = {"warm_start": start, "init_adapter": start}
+    with pytest.raises(OpenMedError, match="with no other"):
+        finetune(TEXTS, TEXTS, str(tiny_backbone), tmp_path, SETTINGS, **both)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_warm_start_on_another_backbone_is_refused(
     overfitted: Any, tiny_backbone: Path, tmp_path: Path
 ):

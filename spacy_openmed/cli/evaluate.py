@@ -30,8 +30,8 @@ def evaluate(
     ),
     adapter: Path | None = typer.Option(None, help="Adapter folder [the best installed one]"),
     edges: Edges = "word",
-    precision: str = typer.Option(
-        "fp32", help="What is computed in: fp32, bf16, fp16, int8 or auto; without --selection"
+    precision: str | None = typer.Option(
+        None, help="What is computed in: fp32, bf16, fp16, int8 or auto [fp32]"
     ),
     json_path: Path | None = typer.Option(
         None,
@@ -54,13 +54,15 @@ def evaluate(
     from .. import adapters
     from ..corpora.folder import default_folder
     from ..evaluation import chosen, predictions
+    from ..evaluation.ledger import PRECISION
     from ..files import check_writable, write_json
 
     if selection is not None:
-        if dataset or file or adapter or json_path:
+        if dataset or file or adapter or json_path or precision:
             raise OpenMedError(
                 "--selection names datasets and adapters itself, and --results the folder for the "
-                "figures: leave --dataset, --file, --adapter and --json out."
+                "figures, which are of fp32: leave --dataset, --file, --adapter, --json and "
+                "--precision out."
             )
         place = corpus or default_folder()
         _evaluate_selection(selection, results, place, opened(ledger), reason_given(reason), edges)
@@ -71,6 +73,7 @@ def evaluate(
         raise OpenMedError(
             "--ledger and --again are for looks at a dataset's splits, not at --file."
         )
+    number_format = precision or PRECISION
     if json_path is not None:
         # A look at test whose figures cannot be written would be one for nothing.
         check_writable(json_path)
@@ -78,14 +81,14 @@ def evaluate(
             check_writable(predictions.beside(json_path))
     if file is not None:
         folder = adapter or adapters.find(dataset)
-        result = _evaluate_file(file, format_name, keep_going, folder, edges, precision)
+        result = _evaluate_file(file, format_name, keep_going, folder, edges, number_format)
         found = None
     else:
         looks = Looks(split, ledger, reason)
         place = corpus or default_folder()
         looks.check(place, dataset)
         measured = chosen.look(
-            adapter or adapters.find(dataset), dataset, split, place, edges, precision
+            adapter or adapters.find(dataset), dataset, split, place, edges, number_format
         )
         result, found = measured.result, measured.predictions
         looks.record(dataset, result)

@@ -37,7 +37,8 @@ def train(
     ),
     warm_start: Path | None = typer.Option(
         None,
-        help="Adapter of another corpus to go on from, its head, too, if it has the same labels",
+        help="Folder of an adapter, of another corpus perhaps, to go on from with its LoRA, and "
+        "with its head if it has the same labels",
     ),
     seed: int | None = typer.Option(None, help="Instead of the settings' seed"),
     resume: bool = typer.Option(False, help="Go on from the last checkpoint in OUTPUT"),

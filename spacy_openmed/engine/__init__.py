@@ -5,6 +5,8 @@ one that runs any other encoder as transformers has it. Both keep their weights 
 they compute in; the backbone's own stay as they are, in fp32, for adapters to be merged into.
 """
 
+import os
+import shutil
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..errors import OpenMedError
 from .bert import BertEngine, fits
 from .module import ModuleEngine
 
@@ -44,9 +47,21 @@ def build(encoder: Any, precision: str, compiled: bool = False) -> Engine:
     encoder (PreTrainedModel): In fp32; it is not changed, and what can be shared with it is.
     precision (str): "fp32", "bf16", "fp16" or "int8".
     compiled (bool): By torch.compile, which takes its time at first.
+    RAISES (OpenMedError): ``compiled``, and there is no C++ compiler.
     """
+    if compiled and encoder.device.type == "cpu" and not has_compiler():
+        raise OpenMedError(
+            "compile = True needs a C++ compiler (g++ or clang++, or the one that CXX names), and "
+            "none is installed. Leave it out: only speed is lost."
+        )
     engine = BertEngine if fits(encoder) else ModuleEngine
     return engine(encoder, precision, compiled)
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile finds what it needs to compile for a CPU."""
+    named = os.environ.get("CXX")
+    return any(shutil.which(name) for name in ([named] if named else ["g++", "clang++"]))
 
 
 def with_padding(rows: torch.Tensor, mask: NDArray[np.int64]) -> NDArray[np.float32]:

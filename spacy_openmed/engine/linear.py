@@ -78,8 +78,8 @@ def product(
     """rows · weightᵀ + bias, without gradients.
 
     PyTorch multiplies fp32 matrices with MKL, which on processors of other makers than its own
-    does not use their widest instructions; oneDNN, which comes with PyTorch, does: it took less
-    than half the time on one by AMD. It also applies GELU to what it has at hand anyway.
+    does not use their widest instructions; oneDNN, which comes with PyTorch, does (measured in
+    ``benchmarks/engine.py``). It also applies GELU to what it has at hand anyway.
 
     rows (float[…, in]), weight (float[out, in]), bias (float[out] | None)
     gelu (bool): Apply GELU to the result.
@@ -96,7 +96,7 @@ def product(
 
 
 def _onednn(rows: torch.Tensor) -> bool:
-    if rows.device.type != "cpu" or not _HAS_ONEDNN:
+    if rows.device.type != "cpu" or not _HAS_ONEDNN or not torch._C._get_mkldnn_enabled():
         return False
     if rows.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -16,7 +16,7 @@ from ..predictor import Predictor
 from . import errors, evaluate, ledger, predictions, select
 from .calibration import of_predictions
 from .evaluate import Found
-from .ledger import TEST, Entry, Subject
+from .ledger import PRECISION, TEST, Entry, Subject
 from .predictions import Predictions
 from .select import Chosen
 
@@ -60,7 +60,7 @@ class Measured:
 
 
 def look(
-    folder: Path, dataset: str, split: str, corpus: Path, edges: str, precision: str = "fp32"
+    folder: Path, dataset: str, split: str, corpus: Path, edges: str, precision: str = PRECISION
 ) -> Measured:
     """Both scores of an adapter on a split, with its predictions.
 
@@ -183,7 +183,11 @@ class _Step:
 
     def _is_of(self, result: Result) -> bool:
         same_model = (result.get("adapter"), result.get("edges")) == self._model
-        return same_model and result.get("data") == self.subject.files
+        return (
+            same_model
+            and result.get("data") == self.subject.files
+            and ledger.precision_of(result) == PRECISION
+        )
 
 
 def evaluate_chosen(
@@ -228,7 +232,7 @@ def evaluate_chosen(
             ledger.check(ledger_path, test.subject, again)
         steps.append((dev, test))
     # What is measured on test and cannot be written would be a look for nothing.
-    for step in (step for both in steps for step in both):
+    for step in (step for both in steps for step in both if step.there() is None):
         check_writable(step.path)
         check_writable(predictions.beside(step.path))
     for dev, test in steps:

@@ -31,6 +31,8 @@ except ImportError:  # not on Windows, where nothing keeps two commands apart
 
 LEDGER = "OPENMED_LEDGER"
 TEST = "test"
+# What figures are of unless something else is asked for.
+PRECISION = "fp32"
 
 Entry = dict[str, Any]
 # What tells results of ``robustness`` and of ``cross`` from those of ``evaluate``.
@@ -85,10 +87,10 @@ class Contents:
         return [entry for entry in self.entries if subject.was_seen_by(entry)]
 
     def looks_of(self, adapter: str, edges: str, files: Mapping[str, str]) -> list[Entry]:
-        """The entries of looks that gave what ``evaluate`` writes of an adapter.
+        """The entries of looks that gave what ``evaluate`` writes of an adapter by default.
 
-        Those at disturbed texts and at the labels of another corpus are left out: they are of
-        the same files, but their figures are others.
+        Those in another precision, at disturbed texts and at the labels of another corpus are
+        left out: they are of the same files, but their figures are others.
 
         adapter (str): Its hash.
         edges (str): "word" or "wordpiece".
@@ -101,7 +103,14 @@ class Contents:
             for entry in self.entries
             if all(entry.get(key) == value for key, value in wanted.items())
             and _is_evaluation(entry.get("result"))
+            and precision_of(entry.get("result")) == PRECISION
         ]
+
+
+def precision_of(result: Any) -> str:
+    """What a result was computed in; earlier versions knew one precision, and did not say so."""
+    found = result.get("precision", PRECISION) if isinstance(result, dict) else PRECISION
+    return str(found)
 
 
 def default_path() -> Path:

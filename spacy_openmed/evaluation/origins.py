@@ -14,7 +14,7 @@ from ..labelling import Flatten, outermost
 from .scores import score_documents, total
 from .significance import bootstrap_interval
 
-# Only what ids of dev or test tell: others name no source, or are all of one.
+# Corpora that are not here have ids that name no source, or texts of one source only.
 _IDS: Mapping[str, Mapping[str, re.Pattern[str]]] = {
     "anatem": {
         "abstracts": re.compile(r"PMID-\d+"),

@@ -146,6 +146,8 @@ def _check(parts: Sequence[Adapter], records: Sequence[dict[str, Any]]) -> None:
             part.lora_config["lora_alpha"],
             str(part.lora_config["target_modules"]),
             record["init_adapter"],
+            # What is not merged into the backbone is in the LoRA, and averaged with it.
+            None if part.info.pretraining else str(record.get("warm_start")),
             part.info.pretraining,
             record["data"]["train"],
             part.info.window,

@@ -299,6 +299,15 @@ def fit(
     set_seed(settings.optim.seed)
     if method == "lora" and settings.init == "continue" and init_adapter is not None:
         settings = replace(settings, lora=lora.same_shape(settings.lora, init_adapter))
+    start = adapters.read(warm_start) if warm_start is not None else None
+    if start is not None:
+        if method != "lora" or (settings.init == "continue" and init_adapter is not None):
+            raise OpenMedError(
+                "A warm start goes on with the LoRA of an adapter, and with no other: neither with "
+                "that of --init-adapter (choose init = 'merge', or --init-adapter none), nor "
+                "without LoRA."
+            )
+        settings = replace(settings, lora=warm.same_shape(settings.lora, start))
     ref = backbones.reference(backbone)
     train_hash, dev_hash = content_hash(train), content_hash(dev)
     facts = {
@@ -308,7 +317,7 @@ def fit(
         "precision": resolve_precision(settings.optim.precision),
         "processes": processes.num_processes,
         "pre-training adapter": file_hash(init_adapter) if init_adapter else "none",
-        "warm start": file_hash(warm_start) if warm_start else "none",
+        "warm start": adapters.content_hash(start) if start else "none",
         "train": train_hash,
         "dev": dev_hash,
     }
@@ -317,10 +326,8 @@ def fit(
     folder = backbones.find(ref)
     info = AdapterInfo(dataset, tuple(types), ref, settings.window, settings.overlap)
     model = build(folder, settings, len(info.labels), init_adapter, method)
-    start = None
-    if warm_start is not None:
-        start = warm.read(warm_start, ref, model.pretraining)
-        warm.go_on(model, warm_start, start, info)
+    if start is not None:
+        warm.go_on(model, start, info)
     tokenizer = backbones.load_tokenizer(folder)
     tokens = Tokens(
         tokenizer, special_tokens(tokenizer, int(model.encoder.config.pad_token_id or 0))

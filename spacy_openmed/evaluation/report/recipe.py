@@ -116,7 +116,7 @@ def candidates(path: Path) -> list[Row]:
 
 def measured(result: Result) -> Row:
     """A result: ``results/<dataset>-<split>.json``."""
-    keys = ("edition", "partial", "adapter", "backbone", "edges", "data")
+    keys = ("edition", "partial", "adapter", "backbone", "edges", "precision", "data")
     return {
         "dataset": result.dataset,
         "split": result.split,
