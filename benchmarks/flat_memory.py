@@ -24,7 +24,7 @@ EVERY = 1_000
 
 def resident() -> float:
     """MB."""
-    return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+    return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
 
 
 def abstracts(corpora: Path, dataset: str, documents: int) -> Iterator[str]:
@@ -55,7 +55,7 @@ def main() -> None:
     for number, doc in enumerate(stream, start=1):
         words += len(doc.text.split())
         entities += len(doc.ents)
-        if number % EVERY == 0:
+        if number % EVERY == 0 or number == arguments.documents:
             row = {"documents": number, "resident, MB": resident(), "entities": entities}
             rows.append(row)
             print(row, flush=True)

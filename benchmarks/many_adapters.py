@@ -33,7 +33,7 @@ def measure(corpora: Path, datasets: list[str], texts: str, limit: int) -> dict[
     begun = time.perf_counter()
     found = sum(len(doc.spans["openmed"]) for doc in nlp.pipe(inputs))
     seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return {"seconds": seconds, "peak": peak, "entities": found}
 
 
