@@ -65,6 +65,38 @@ def deltas(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> 
         yield Delta(path, a, b, alpha / (rank**0.5 if config.get("use_rslora") else rank))
 
 
+def nearest(
+    config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]", rank: int
+) -> "dict[str, torch.Tensor]":
+    """The matrices of another rank whose updates are nearest to those of an adapter.
+
+    By singular values (Eckart and Young 1936), from A and B alone: the update is never put
+    together. alpha stays, so that the scale is that of the new rank.
+
+    config (Mapping): adapter_config.json, of a LoRA on linear layers, of one rank and alpha.
+    tensors (Mapping[str, Tensor]): adapter_model.safetensors.
+    rank (int): At most that of the adapter.
+    RETURNS (dict[str, Tensor]): As ``tensors``, float16 where those are.
+    """
+    import torch
+
+    found = {}
+    for name, a in tensors.items():
+        if not name.endswith(LINEAR[0]):
+            continue
+        other = name.removesuffix(LINEAR[0]) + LINEAR[1]
+        b = tensors[other]
+        left, inner = torch.linalg.qr(b.double())
+        right, outer = torch.linalg.qr(a.double().T)
+        u, values, v = torch.linalg.svd(inner @ outer.T)
+        # s·B·A, by the scale that the new rank gives.
+        values = values[:rank] * (rank / config["r"])
+        root = values.sqrt()
+        found[name] = ((v[:rank] * root[:, None]) @ right.T).to(a.dtype).contiguous()
+        found[other] = (left @ (u[:, :rank] * root)).to(b.dtype).contiguous()
+    return {name: found[name] for name in tensors}
+
+
 def check(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]", source: str) -> None:
     """See that an adapter is plain LoRA, and that its matrices pair up.
 

@@ -83,6 +83,20 @@ def test_on_merged_weights_the_updates_are_averaged(
     assert np.isfinite(SharedBackbone(tiny_backbone).logits(mean, ids, np.ones_like(ids))).all()
 
 
+def test_a_smaller_rank_is_the_nearest(tiny_backbone: Path, base: Path, tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / str(i), tiny_backbone, base, i) for i in range(3)]
+    average(folders, DEV, tmp_path / "all")
+    record = average(folders, DEV, tmp_path / "few", rank=5)
+    whole, few = (adapters.read(tmp_path / name / "adapter") for name in ("all", "few"))
+    assert record["rank"] == few.lora_config["r"] == 5
+    for path, matrix in updates(few).items():
+        u, values, v = torch.linalg.svd(updates(whole)[path], full_matrices=False)
+        nearest = (u[:, :5] * values[:5]) @ v[:5]
+        torch.testing.assert_close(matrix, nearest, atol=1e-3, rtol=1e-2)
+    same = average(folders, DEV, tmp_path / "more", rank=50)
+    assert same["rank"] == whole.lora_config["r"]
+
+
 def test_of_runs_that_went_on_a_and_b_are_averaged(tiny_backbone: Path, tmp_path: Path) -> None:
     folders = [write_run(tmp_path / str(i), tiny_backbone, None, i) for i in range(2)]
     average(folders, DEV, tmp_path / "mean")

@@ -413,6 +413,7 @@ def test_an_adapter_that_a_run_went_on_from_is_named(make: Make) -> None:
     card = run.write([run.put("ncbi-dev.json", files.result(run.adapter, "ncbi", "dev"))])
     check(run, card)
     assert "| Warm start | an adapter for `bc4chemd`, hash `aaaa" in section(card, "Training")
+    assert "(`bc4chemd`) |" in section(card, "Corpora that it went on from")
 
 
 def test_the_text_of_the_pretraining(

@@ -12,6 +12,9 @@ def average(
         None, help="Folder with the prepared corpora [OPENMED_CORPORA or assets/corpora]"
     ),
     output: Path = typer.Option(..., help="Gets adapter/"),
+    rank: int | None = typer.Option(
+        None, min=1, help="Rank of the LoRA, at most [the sum of those of the runs]"
+    ),
 ) -> None:
     """Average the weights of several runs; the bias of "O" is chosen on dev."""
     from ..corpora.guarded import read_guarded
@@ -19,7 +22,7 @@ def average(
     from ..training.average import average as run
 
     dev = read_guarded(corpus, dataset, "dev")
-    record = run(adapter, dev, output)
+    record = run(adapter, dev, output, rank)
     typer.echo(
         f"dev raw F1 {record['dev']['f1']:.2f} with bias {record['outside_bias']}; "
         f"adapter in {output / 'adapter'}"

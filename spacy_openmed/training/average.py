@@ -6,7 +6,8 @@ weights end in the same basin, where the mean of two is often better than either
 Of runs that went on with a pre-training adapter's LoRA the means of A and of B are taken apart,
 which is only sensible because they also share those matrices at the start. Of runs that began a
 LoRA of their own on merged weights the updates themselves are averaged: side by side their
-matrices are one LoRA of the ranks' sum, (s/k)·[B1 … Bk]·[A1; …; Ak].
+matrices are one LoRA of the ranks' sum, (s/k)·[B1 … Bk]·[A1; …; Ak], or the nearest to it of a
+given rank.
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import adapters, backbones
+from .. import adapters, backbones, low_rank
 from ..adapters import Adapter
 from ..corpora import registry
 from ..corpora.documents import Document
@@ -40,12 +41,16 @@ _NOT_BY_RANK = ("use_rslora", "rank_pattern", "alpha_pattern")
 _OF_ONE = ("epochs", "resumed", "calibration", "warm_start")
 
 
-def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> dict[str, Any]:
+def average(
+    folders: Sequence[Path], dev: Sequence[Document], output: Path, rank: int | None = None
+) -> dict[str, Any]:
     """Average adapters and write the result to ``output/adapter``.
 
     folders (Sequence[Path]): Adapter folders with training records, at least two.
     dev (Sequence[Document]): Chooses the bias of the label "O".
     output (Path): Gets ``adapter/``.
+    rank (int | None): Of the LoRA, at most; None for the sum of the ranks on merged weights. Of
+        runs that went on with the same LoRA it stays as it is.
     RETURNS (dict): The record that is also written to ``output/adapter/training.json``.
     RAISES (OpenMedError): The adapters do not start from the same weights, or there is an
         adapter in ``output`` already.
@@ -57,6 +62,8 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
     _check(parts, records)
     first = parts[0]
     lora_config, lora = _mean_of_lora(parts)
+    if rank is not None and rank < lora_config["r"]:
+        lora_config, lora = {**lora_config, "r": rank}, low_rank.nearest(lora_config, lora, rank)
     mean = Adapter(
         # The temperature is of one run's scores.
         replace(first.info, temperature=1.0),
@@ -93,6 +100,7 @@ def average(folders: Sequence[Path], dev: Sequence[Document], output: Path) -> d
             }
             for part, one in zip(parts, records, strict=True)
         ],
+        "rank": lora_config["r"],
         "outside_bias": best,
         "outside_biases_tried": {str(bias): 100 * s.micro.f1 for bias, s in tried.items()},
         "seconds": sum(one["seconds"] for one in records),

@@ -6,6 +6,7 @@ from ... import backbones
 from ...corpora import registry
 from ...corpora.registry import Dataset
 from ...tables import markdown
+from .making import warm_starts
 from .material import BACKBONES, REGISTRY, Material
 from .source import cited
 from .text import Section
@@ -22,6 +23,7 @@ def sections(material: Material) -> Iterator[Section]:
         ],
     )
     yield _corpus(material)
+    yield _went_on_from(material)
     yield _backbone(material)
     yield _pretraining(material)
 
@@ -58,6 +60,29 @@ def _corpus(material: Material) -> Section:
     rows = [[name, text] for name, text in facts.items() if text]
     return Section(
         "Corpus", [markdown(["", ""], rows), cited([REGISTRY, material.training])], level=3
+    )
+
+
+def _went_on_from(material: Material) -> Section:
+    """The corpora of the adapters that its runs went on from."""
+    known = registry.with_demos()
+    rows = []
+    for start in warm_starts(material.record):
+        dataset = known.get(start["dataset"])
+        if dataset is None:
+            rows.append([f"`{start['dataset']}`" if start["dataset"] else "the user's own", ""])
+        elif dataset.id != material.adapter.info.dataset:
+            rows.append([f"{dataset.name} (`{dataset.id}`)", dataset.licence])
+    if not rows:
+        return Section("Corpora that it went on from", [])
+    return Section(
+        "Corpora that it went on from",
+        [
+            "Training began with an adapter for:",
+            markdown(["corpus", "licence"], rows),
+            cited([REGISTRY, material.training]),
+        ],
+        level=3,
     )
 
 

@@ -59,11 +59,16 @@ def _pretraining(record: dict[str, Any]) -> str:
     return f"sha256 `{record['init_adapter']}`, {_INITS[init]}"
 
 
-def _warm_start(record: dict[str, Any]) -> str:
-    """The adapters of other corpora that the runs went on from; "" if they did not."""
+def warm_starts(record: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    """The records of the adapters that the runs went on from, each once."""
     starts = [run["warm_start"] for run in runs(record) if run.get("warm_start")]
-    named = [f"an adapter for `{one['dataset']}`, hash `{one['adapter']}`" for one in starts]
-    return "; ".join(dict.fromkeys(named))
+    return list({one["adapter"]: one for one in starts}.values())
+
+
+def _warm_start(record: dict[str, Any]) -> str:
+    return "; ".join(
+        f"an adapter for `{one['dataset']}`, hash `{one['adapter']}`" for one in warm_starts(record)
+    )
 
 
 def _average(record: dict[str, Any]) -> str:

@@ -152,8 +152,8 @@ def _new_mentions(material: Material) -> str:
         return ""
     seen = found.content["by_seen"]["seen"]["gold"]["recall"]
     return (
-        f"Of mentions that training did not have it finds {percent(new['recall'])} %, of others "
-        f"{percent(seen)} % ({found})."
+        f"Of mentions that its own training data did not have it finds {percent(new['recall'])} %, "
+        f"of others {percent(seen)} % ({found})."
     )
 
 
