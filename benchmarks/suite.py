@@ -1,14 +1,17 @@
-r"""Put the adapters of a run where they ship, with their figures, cards and the README's table.
+r"""Put the adapters of a run where they ship, with their figures, cards, report and README's table.
 
-Results, training records and the ledger go to benchmarks/results/suite, in the layout of a run,
-without weights and without predictions. Test is not looked at here.
+Results go to benchmarks/results/suite, in the layout of a run, without predictions; what is
+elsewhere in the repository (adapters, search, ablation) is linked there. Test is not looked at.
 
     python benchmarks/suite.py runs
 """
 
 import argparse
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +30,14 @@ SOURCE = "../../../../benchmarks/results/suite/results"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 # Beside the results of a run, and made by other commands.
 _FURTHER = ("robustness", "cross", "seeds")
+# In the layout of a run: what is kept elsewhere.
+LINKS = {
+    "ablation.json": "benchmarks/results/ablation-minilm.json",
+    "dapt/minilm/adapter": "spacy_openmed/shipped/pretraining/minilm",
+    "dapt/minilm/perplexity.json": "benchmarks/results/perplexity-minilm.json",
+    "search/ncbi/minilm/search.json": "benchmarks/results/search-ncbi-half/search.json",
+    "search/ncbi/minilm/plots": "benchmarks/results/search-ncbi-half",
+}
 
 
 def ship(runs: Path) -> None:
@@ -36,10 +47,9 @@ def ship(runs: Path) -> None:
         target = adapters.SHIPPED / name
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(adapter, target)
-        _copy(adapter / adapters.TRAINING, SUITE / "train" / name / "adapter" / adapters.TRAINING)
     for path in _results(runs / "results"):
         _copy(path, SUITE / path.relative_to(runs))
-    for path in runs.glob("baselines/*/*.json"):
+    for path in (*runs.glob("baselines/*/*.json"), *runs.glob("selection.json")):
         _copy(path, SUITE / path.relative_to(runs))
 
 
@@ -47,6 +57,20 @@ def _results(folder: Path) -> Iterator[Path]:
     yield from folder.glob("*.json")
     for name in _FURTHER:
         yield from (folder / name).glob("*.json")
+
+
+def link() -> None:
+    """Make what is in LINKS, and every adapter that ships, part of the run."""
+    shutil.rmtree(SUITE / "train", ignore_errors=True)
+    links = dict(LINKS)
+    for folder in shipped():
+        name = folder.relative_to(adapters.SHIPPED)
+        links[f"train/{name}/adapter"] = folder.relative_to(ROOT).as_posix()
+    for name, target in links.items():
+        path = SUITE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(os.path.relpath(ROOT / target, path.parent))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -95,10 +119,13 @@ def main() -> None:
     ledger.read(LEDGER)
     if arguments.runs:
         ship(arguments.runs)
+    link()
     for folder in shipped():
         cards.write_card(folder, results_of(folder), LEDGER, SOURCE)
         print(folder)
     README.write_text(written(README.read_text(encoding="utf8")), encoding="utf8")
+    command = [sys.executable, "-m", "spacy", "openmed", "report", str(SUITE)]
+    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

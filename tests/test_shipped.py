@@ -23,6 +23,7 @@ from spacy_openmed.corpora.folder import corpus_file, read_split
 from spacy_openmed.corpora.formats import jsonl
 from spacy_openmed.evaluation import ablation
 from spacy_openmed.evaluation.evaluate import evaluate
+from spacy_openmed.evaluation.report.collect import collect
 from spacy_openmed.evaluation.scores import score_documents
 from spacy_openmed.labelling import outermost
 from spacy_openmed.packaging import cards
@@ -129,6 +130,14 @@ def test_plain_peft_computes_the_same(folder: Path, tmp_path: Path) -> None:
 def test_readme_shows_the_recorded_figures() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf8")
     assert suite.written(readme) == readme
+
+
+def test_the_report_is_of_the_recorded_figures() -> None:
+    folder = suite.SUITE / "report"
+    found = collect(suite.SUITE, folder, suite.LEDGER)
+    assert json.loads((folder / "report.json").read_text(encoding="utf8")) == json.loads(
+        json.dumps(found)
+    )
 
 
 def test_readme_and_card_show_the_perplexity_of_the_shipped_pretraining() -> None:
