@@ -116,3 +116,12 @@ def minilm() -> Path:
         return backbones.find(backbones.reference("minilm"))
     except OpenMedError as error:
         pytest.skip(f"needs the embedded backbone (extra 'embedded'): {error}")
+
+
+@pytest.fixture(params=["file/out.json", "folder"])
+def unwritable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A place where no file can be written: below a file, and that of a folder."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    place: Path = tmp_path / request.param
+    return place

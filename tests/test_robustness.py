@@ -226,17 +226,18 @@ def test_all_disturbances_are_one_look_at_test(
     assert [e["reason"] for e in ledger.read(record).entries] == [None, "a form was added"]
 
 
-@pytest.mark.parametrize("name", ["file/out.json", "folder"])
 def test_no_look_is_spent_on_figures_that_cannot_be_written(
-    corpus: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    corpus: Path,
+    adapter: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unwritable: Path,
 ) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "folder").mkdir()
     monkeypatch.setattr(robustness, "measure", forbidden)
     record = tmp_path / "ledger.jsonl"
     given = ["--dataset", "ncbi", "--corpus", corpus, "--adapter", adapter, "--split", "test"]
-    refused = run(*given, "--ledger", record, "--json", tmp_path / name)
-    assert refused.exit_code == 1 and str(tmp_path / name) in refused.stderr
+    refused = run(*given, "--ledger", record, "--json", unwritable)
+    assert refused.exit_code == 1 and str(unwritable) in refused.stderr
     assert not record.exists()
 
 
