@@ -178,7 +178,7 @@ def test_training_builds_on_the_pretraining_that_ships(
     monkeypatch.setattr(pretraining, "SHIPPED", tmp_path / "shipped")
     used: list[Path | None] = []
 
-    def finetune(*args: object) -> dict[str, object]:
+    def finetune(*args: object, warm_start: Path | None) -> dict[str, object]:
         used.append(cast(Path | None, args[6]))
         return {"dev": {"f1": 50.0}}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ class ByPattern:
 
     pattern = r"[Oo]varian cancer|breast cancer"
     label = "DISEASE"
+    backbone = SimpleNamespace(precision="fp32")
 
     def __init__(self, folder: Path) -> None:
         self.adapter = adapters.read(folder)

@@ -221,6 +221,7 @@ def _facts(
         "backbone": backbones.reference(backbone).sha256,
         "settings": settings.to_dict(chosen),
         "pre-training adapter": file_hash(init),
+        "warm start": "none",
         "train": content_hash(train),
         "dev": content_hash(dev),
     }
@@ -248,6 +249,7 @@ def _state(folder: Path, facts: dict[str, Any]) -> str:
             "backbone": trained.get("backbone", {}).get("sha256"),
             "settings": trained.get("settings"),
             "pre-training adapter": trained.get("init_adapter"),
+            "warm start": (trained.get("warm_start") or {}).get("adapter", "none"),
             "train": data.get("train"),
             "dev": data.get("dev"),
         } == facts
