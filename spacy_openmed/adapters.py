@@ -16,7 +16,7 @@ import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,9 @@ HEAD = "head.safetensors"
 INFO = "openmed.json"
 CARD = "README.md"
 TRAINING = "training.json"
-# Format 2 adds "pretraining"; adapters without one stay readable by what knows only format 1.
-FORMATS = (1, 2)
+# Format 2 adds "pretraining", 3 "consistency"; adapters without them stay readable by what knows
+# only the format before.
+FORMATS = (1, 2, 3)
 _PRETRAINING = "pretraining/"
 # Folder of the (first) adapter inside a saved component.
 ADAPTER_IN_PIPE = "adapter"
@@ -56,6 +57,8 @@ class AdapterInfo:
     temperature (float): The logits are divided by it.
     pretraining (str): sha256 of the pre-training adapter that was merged into the backbone
         before, "" if none was.
+    consistency (float | None): Mentions with at least this score are carried to the same words
+        elsewhere in the text; None if none are. See ``repeats``.
     """
 
     dataset: str
@@ -65,6 +68,7 @@ class AdapterInfo:
     overlap: int = 50
     temperature: float = 1.0
     pretraining: str = ""
+    consistency: float | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -72,7 +76,7 @@ class AdapterInfo:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "format": 2 if self.pretraining else 1,
+            "format": 3 if self.consistency is not None else 2 if self.pretraining else 1,
             "dataset": self.dataset,
             "types": list(self.types),
             "backbone": self.backbone.to_dict(),
@@ -80,6 +84,7 @@ class AdapterInfo:
             "overlap": self.overlap,
             "temperature": self.temperature,
             **({"pretraining": self.pretraining} if self.pretraining else {}),
+            **({} if self.consistency is None else {"consistency": self.consistency}),
         }
 
     @classmethod
@@ -92,7 +97,13 @@ class AdapterInfo:
             overlap=int(data["overlap"]),
             temperature=float(data.get("temperature", 1.0)),
             pretraining=str(data.get("pretraining", "")),
+            consistency=float(data["consistency"]) if "consistency" in data else None,
         )
+
+
+def unfitted(info: AdapterInfo) -> AdapterInfo:
+    """The same without what was fitted on dev to the scores of one set of weights."""
+    return replace(info, temperature=1.0, consistency=None)
 
 
 @dataclass(frozen=True, eq=False)

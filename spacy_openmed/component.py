@@ -22,14 +22,14 @@ from thinc.api import Optimizer, set_dropout_rate
 from . import adapters, backbones, checkpoints
 from .alignment import align
 from .annotation import annotate
-from .config import DEFAULT_CONFIG, check_config
+from .config import DEFAULT_CONFIG, OF_ADAPTER, OFF, check_config
 from .decoding import decode
 from .entities import Entity
 from .errors import OpenMedError
 from .inference import Floats
 from .labelling import IGNORED, label_wordpieces, outermost
 from .network import tagging_loss
-from .sources import BACKBONE
+from .sources import BACKBONE, Head
 from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
 
 DEFAULT_BACKBONE = "minilm"
@@ -59,6 +59,7 @@ def make_openmed_ner(
     annotate: str,
     spans_key: str,
     threshold: float | dict[str, float],
+    consistency: float | str,
     alignment: str,
     edges: str,
     overwrite: bool,
@@ -82,6 +83,9 @@ def make_openmed_ner(
     spans_key (str): Key of doc.spans; its ``attrs["scores"]`` has one score a span.
     threshold (float | dict[str, float]): Entities with a lower score are dropped; a dict
         gives one per label.
+    consistency (float | str): Entities with at least this score are carried to the same words
+        elsewhere in the doc; "adapter": from the score on that each adapter says, if it says
+        one; "off": none.
     alignment (str): What to do where an entity begins or ends inside a token: "split" the
         token, "expand" the entity, "contract" it, or drop it ("strict").
     edges (str): "word": entities begin and end at words; "wordpiece": anywhere.
@@ -109,6 +113,7 @@ def make_openmed_ner(
         annotate=annotate,
         spans_key=spans_key,
         threshold=threshold,
+        consistency=consistency,
         alignment=alignment,
         edges=edges,
         overwrite=overwrite,
@@ -143,6 +148,7 @@ class OpenMedNER(TrainablePipe):
         annotate: str = "ents",
         spans_key: str = "openmed",
         threshold: float | Mapping[str, float] = 0.0,
+        consistency: float | str = OF_ADAPTER,
         alignment: str = "split",
         edges: str = "word",
         overwrite: bool = False,
@@ -167,6 +173,7 @@ class OpenMedNER(TrainablePipe):
             "annotate": annotate,
             "spans_key": spans_key,
             "threshold": threshold,
+            "consistency": consistency,
             "alignment": alignment,
             "edges": edges,
             "overwrite": overwrite,
@@ -231,10 +238,17 @@ class OpenMedNER(TrainablePipe):
                 edges,
                 head.temperature,
                 self.cfg["threshold"],
+                self._consistency(head),
             )
             for entities, new in zip(found, decoded, strict=True):
                 entities.extend(new)
         return [sorted(entities) for entities in found]
+
+    def _consistency(self, head: Head) -> float | None:
+        wanted = self.cfg["consistency"]
+        if wanted == OF_ADAPTER:
+            return head.consistency
+        return None if wanted == OFF else float(wanted)
 
     def set_annotations(self, docs: Iterable[Doc], scores: Sequence[Sequence[Entity]]) -> None:
         """Write entities to the docs, as ``annotate``, ``alignment`` and ``overwrite`` say.

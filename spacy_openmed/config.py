@@ -10,6 +10,9 @@ from .corpora import registry
 from .errors import OpenMedError
 from .precision import INFERENCE_PRECISIONS
 
+# Values of "consistency" besides scores.
+OF_ADAPTER, OFF = "adapter", "off"
+
 DEFAULT_CONFIG = """
 [openmed_ner]
 dataset = null
@@ -19,6 +22,7 @@ checkpoint = null
 annotate = "ents"
 spans_key = "openmed"
 threshold = 0.0
+consistency = "adapter"
 alignment = "split"
 edges = "word"
 overwrite = false
@@ -76,9 +80,19 @@ def check_config(cfg: Mapping[str, Any]) -> None:
             f"openmed_ner: window = {cfg['window']}, overlap = {cfg['overlap']}: the overlap "
             f"must be at least 0 and smaller than the window without its 2 special tokens."
         )
+    consistency = cfg["consistency"]
+    if consistency not in (OF_ADAPTER, OFF) and not _is_score(consistency):
+        raise OpenMedError(
+            f"openmed_ner: consistency = {consistency!r}. Choose {OF_ADAPTER!r}, {OFF!r}, or a "
+            f"score in [0, 1]."
+        )
     threshold = cfg["threshold"]
     limits = threshold.values() if isinstance(threshold, Mapping) else [threshold]
     if not all(0.0 <= limit <= 1.0 for limit in limits):
         raise OpenMedError(
             f"openmed_ner: threshold = {threshold!r}: scores are probabilities in [0, 1]."
         )
+
+
+def _is_score(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

@@ -1,7 +1,8 @@
 """Logits to entities: BIO decoding on words.
 
 Wordpiece logits become word log-probabilities, the best BIO sequence is found by the
-Viterbi algorithm, and every entity gets the probability the model gives it.
+Viterbi algorithm, and every entity gets the probability the model gives it. Where an adapter asks
+for it, mentions are carried to the same words elsewhere in the text (``repeats``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from .atoms import atom_spans
 from .entities import Entity
+from .repeats import Mention, carried
 from .windows import Encoding
 
 Floats = NDArray[np.float32]
@@ -43,6 +45,11 @@ class Units:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def words(self, text: str) -> list[str]:
+        """The units of the text that they were made of, as strings."""
+        edges = zip(self.starts.tolist(), self.ends.tolist(), strict=True)
+        return [text[start:end] for start, end in edges]
 
 
 def units(text: str, encoding: Encoding, edges: str = "word") -> Units:
@@ -170,6 +177,7 @@ def decode(
     edges: str = "word",
     temperature: float = 1.0,
     threshold: float | Mapping[str, float] = 0.0,
+    consistency: float | None = None,
 ) -> list[list[Entity]]:
     """Find the entities of some texts.
 
@@ -178,10 +186,11 @@ def decode(
     logits (Sequence[float32[n, 2t + 1]]): One row a wordpiece.
     types (Sequence[str]): The t entity types, in the order of the head's labels.
     edges (str): "word" or "wordpiece": where entities may begin and end.
-    temperature, threshold: See ``Decoded.entities``.
+    temperature, threshold, consistency: See ``Decoded.entities``.
     RETURNS (list[list[Entity]]): In text order, disjoint.
     """
-    return Decoded(texts, encodings, logits, types, edges).entities(temperature, threshold)
+    decoded = Decoded(texts, encodings, logits, types, edges)
+    return decoded.entities(temperature, threshold, consistency)
 
 
 class Decoded:
@@ -198,6 +207,7 @@ class Decoded:
         types: Sequence[str],
         edges: str = "word",
     ) -> None:
+        self._texts = texts
         self._units = [units(t, e, edges) for t, e in zip(texts, encodings, strict=True)]
         self._log_probs = [
             unit_log_probs(rows, u) for rows, u in zip(logits, self._units, strict=True)
@@ -207,22 +217,33 @@ class Decoded:
         self._types = types
 
     def entities(
-        self, temperature: float = 1.0, threshold: float | Mapping[str, float] = 0.0
+        self,
+        temperature: float = 1.0,
+        threshold: float | Mapping[str, float] = 0.0,
+        consistency: float | None = None,
     ) -> list[list[Entity]]:
         """The entities with their scores.
 
         The score of an entity is the probability, under the model's label distributions on
         units taken as independent, of exactly this span with this label: P(B-X) of its first
-        unit, times P(I-X) of each further one, times 1 - P(I-X) of the unit after it.
+        unit, times P(I-X) of each further one, times 1 - P(I-X) of the unit after it. One that
+        was carried has the score of the one it repeats.
 
         temperature (float): Logits are divided by it (calibration, Guo et al. 2017).
         threshold (float | Mapping[str, float]): Entities with a lower score are dropped; a
             mapping gives one per label, and labels not in it have none.
+        consistency (float | None): Entities with at least this score are carried to the same
+            words elsewhere in the text, see ``repeats``; None carries none.
         RETURNS (list[list[Entity]]): One list a text, in text order, disjoint.
         """
         found = []
-        for u, rows, path in zip(self._units, self._log_probs, self._paths, strict=True):
-            entities = _entities(u, _scaled(rows, temperature), path, self._types)
+        for text, u, rows, path in zip(
+            self._texts, self._units, self._log_probs, self._paths, strict=True
+        ):
+            mentions = _mentions(_scaled(rows, temperature), path)
+            if consistency is not None and mentions:
+                mentions = sorted([*mentions, *carried(u.words(text), mentions, consistency)])
+            entities = [_entity(u, mention, self._types) for mention in mentions]
             found.append([e for e in entities if e.score >= _limit(threshold, e.label)])
         return found
 
@@ -238,8 +259,8 @@ def _limit(threshold: float | Mapping[str, float], label: str) -> float:
     return threshold.get(label, 0.0) if isinstance(threshold, Mapping) else threshold
 
 
-def _entities(u: Units, log_probs: Floats, path: Ints, types: Sequence[str]) -> list[Entity]:
-    entities = []
+def _mentions(log_probs: Floats, path: Ints) -> list[Mention]:
+    mentions = []
     for first in np.flatnonzero(path % 2 == 1):
         inside = path[first] + 1
         stop = int(first) + 1
@@ -249,12 +270,11 @@ def _entities(u: Units, log_probs: Floats, path: Ints, types: Sequence[str]) -> 
         score = float(np.exp(log_prob))
         if stop < len(path):
             score *= 1.0 - float(np.exp(log_probs[stop, inside]))
-        entities.append(
-            Entity(
-                int(u.starts[first]),
-                int(u.ends[stop - 1]),
-                types[inside // 2 - 1],
-                min(max(score, 0.0), 1.0),
-            )
-        )
-    return entities
+        kind = int(inside) // 2 - 1
+        mentions.append(Mention(int(first), stop, kind, min(max(score, 0.0), 1.0)))
+    return mentions
+
+
+def _entity(u: Units, mention: Mention, types: Sequence[str]) -> Entity:
+    start, end = int(u.starts[mention.first]), int(u.ends[mention.stop - 1])
+    return Entity(start, end, types[mention.kind], mention.score)

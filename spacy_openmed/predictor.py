@@ -43,7 +43,16 @@ class NetworkPredictor:
         RETURNS (list[list[Entity]]): In text order, disjoint.
         """
         encodings, logits = self.tag(texts)
-        return decode(texts, encodings, logits, self.info.types, edges, self.info.temperature)
+        info = self.info
+        return decode(
+            texts,
+            encodings,
+            logits,
+            info.types,
+            edges,
+            info.temperature,
+            consistency=info.consistency,
+        )
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """The wordpieces of some texts."""

@@ -45,6 +45,8 @@ class Head:
     count (int): Labels that the network scores.
     forward (Forward): The network.
     temperature (float): The logits are divided by it.
+    consistency (float | None): Mentions with at least this score are carried to the same words
+        elsewhere in the text.
     to_bio (ToBio): Makes of its logits those of the labels that the decoder knows.
     """
 
@@ -52,6 +54,7 @@ class Head:
     count: int
     forward: Forward
     temperature: float = 1.0
+    consistency: float | None = None
     to_bio: ToBio = _as_it_is
 
 
@@ -165,6 +168,7 @@ class AdapterSource:
                 len(adapter.info.labels),
                 partial(shared.logits, adapter),
                 adapter.info.temperature,
+                adapter.info.consistency,
             )
             for adapter in self.adapters
         ]

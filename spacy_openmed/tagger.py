@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from thinc.api import Model, Optimizer, PyTorchShim, get_torch_default_device, x
 from tokenizers import Tokenizer
 
 from . import backbones, network, sources
-from .adapters import Adapter, AdapterInfo
+from .adapters import Adapter, AdapterInfo, unfitted
 from .checkpoints import Checkpoint
 from .errors import OpenMedError
 from .inference import Floats, SharedBackbone, tag
@@ -268,8 +268,8 @@ class TaggerShim(PyTorchShim):
         """Put the weights that training has made so far into the adapter."""
         if self._model is not None:
             source = self._trained
-            # Without the card and the temperature, which are not those of the weights any more.
-            info = replace(source.adapters[0].info, temperature=1.0)
+            # Without the card and what was fitted on dev, which is not of these weights any more.
+            info = unfitted(source.adapters[0].info)
             source.adapters = [network.to_adapter(self._model, info)]
 
     @property
@@ -288,7 +288,15 @@ class TaggerShim(PyTorchShim):
         if self._model is None:
             return self.in_use.heads()
         info = self._trained.adapters[0].info
-        return [Head(info.types, len(info.labels), self._run_private, info.temperature)]
+        return [
+            Head(
+                info.types,
+                len(info.labels),
+                self._run_private,
+                info.temperature,
+                info.consistency,
+            )
+        ]
 
     def tag(
         self, encodings: Sequence[Encoding], window: int, overlap: int, batch: int

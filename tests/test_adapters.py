@@ -78,6 +78,15 @@ def test_half_precision_is_kept(tagger: network.TokenTagger, info: AdapterInfo) 
     assert again.weight.dtype == torch.float32
 
 
+def test_consistency_is_of_a_format_of_its_own(adapter: Adapter) -> None:
+    assert "consistency" not in adapter.info.to_dict()
+    carrying = dataclasses.replace(adapter.info, consistency=0.9)
+    assert carrying.to_dict()["format"] == 3 > adapter.info.to_dict()["format"]
+    assert AdapterInfo.from_dict(carrying.to_dict()) == carrying
+    plain = adapters.unfitted(dataclasses.replace(carrying, temperature=2.0))
+    assert plain == dataclasses.replace(adapter.info, temperature=1.0)
+
+
 def test_writing_replaces_the_whole_folder(adapter: Adapter, folder: Path) -> None:
     (folder / "old.txt").touch()
     adapters.write(dataclasses.replace(adapter, card={}), folder)

@@ -24,7 +24,7 @@ from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.folder import read_split
 from spacy_openmed.corpora.statistics import content_hash
-from spacy_openmed.decoding import best_paths, decode, unit_log_probs, units
+from spacy_openmed.decoding import Decoded, best_paths, decode, unit_log_probs, units
 from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation.calibration import (
@@ -38,6 +38,7 @@ from spacy_openmed.evaluation.calibration import (
     plot,
     reliability,
 )
+from spacy_openmed.evaluation.consistency import LEASTS
 from spacy_openmed.predictor import Predictor
 from spacy_openmed.windows import encode
 
@@ -275,6 +276,7 @@ def test_the_temperature_is_written(trained: tuple[Path, list[Document]]) -> Non
     assert {name: (folder / name).read_bytes() for name in others} == others
     record = json.loads(new.card[adapters.TRAINING])
     assert record.pop("calibration") == found
+    assert record.pop("consistency") == result["consistency"]
     assert record == json.loads(old.card[adapters.TRAINING])
     assert (found["split"], found["data"], found["edges"]) == ("dev", content_hash(dev), "word")
 
@@ -302,10 +304,40 @@ def test_again_gives_the_same(trained: tuple[Path, list[Document]]) -> None:
     assert files() == written
     # As it is after a write that was cut off: a temperature without its record.
     record = json.loads(written[adapters.TRAINING])
-    del record["calibration"]
+    del record["calibration"], record["consistency"]
     (folder / adapters.TRAINING).write_text(json.dumps(record), encoding="utf8")
     assert calibrate(folder, dev) == first
     assert files() == written
+
+
+def repeating(folder: Path, right: bool) -> list[Document]:
+    """A dev on which an adapter finds mentions once and their repetitions never or always.
+
+    right (bool): Whether all of them are annotated, or only what is found.
+    """
+    predictor = Predictor.load(folder)
+    dev = []
+    for index, sentence in enumerate(SENTENCES):
+        text = f"{sentence} {sentence}"
+        decoded = Decoded([text], *predictor.tag([text]), predictor.info.types)
+        (kept,) = decoded.entities(consistency=0.5 if right else None)
+        dev.append(Document(str(index), text, [e._replace(score=1.0) for e in kept]))
+    note_dev(folder, dev)
+    return dev
+
+
+def test_mentions_are_carried_if_dev_is_better_by_it(tiny_backbone: Path, tmp_path: Path) -> None:
+    for right in (True, False):
+        folder = write_adapter(tmp_path / str(right), tiny_backbone)
+        found = calibrate(folder, repeating(folder, right))["consistency"]
+        assert adapters.read(folder).info.consistency == found["least"]
+        assert set(found["f1"]) == {"off", *map(str, LEASTS)}
+        if right:
+            assert found["least"] in LEASTS
+            assert found["f1"][str(found["least"])] == max(found["f1"].values())
+        else:
+            assert found["least"] is None
+            assert found["f1"]["off"] == max(found["f1"].values())
 
 
 def test_only_the_dev_of_the_training_is_taken(trained: tuple[Path, list[Document]]) -> None:
@@ -370,6 +402,7 @@ def test_the_command(trained: tuple[Path, list[Document]], tmp_path: Path) -> No
     assert f"temperature {found['temperature']:.3f}, from {found['entities']}" in outcome.stdout
     for key in ("ece", "brier", "log_loss"):
         assert f"{found[key]['before']:.4f} -> {found[key]['after']:.4f}" in outcome.stdout
+    assert f"F1 {result['consistency']['f1']['off']:.2f}" in outcome.stdout
     assert "README.md is of the adapter as it was before" in outcome.stderr
     assert "at the end of what is allowed" not in outcome.stderr
     (folder / adapters.CARD).write_text(f"# Of {result['adapter']}\n", encoding="utf8")

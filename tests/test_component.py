@@ -1,6 +1,7 @@
 """The component: annotation, long and odd texts, streams, and training."""
 
 import copy
+import dataclasses
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.inference import SharedBackbone
 from spacy_openmed.network import TokenTagger, tagging_loss, to_adapter
+from spacy_openmed.predictor import Predictor
 from spacy_openmed.scorer import offset_score
 from spacy_openmed.tagger import LINEAR_LAYERS, Tagged
 from spacy_openmed.training.lora import wrap
@@ -264,6 +266,27 @@ def test_threshold(adapter):
         assert sorted(e._.openmed_score for e in nlp(TEXT).ents) == wanted
     pipe.cfg["threshold"] = {"GENE": 1.0}
     assert len(nlp(TEXT).ents) == len(scores)
+
+
+def test_consistency(adapter, tmp_path):
+    """The config's score, else the adapter's; "off" is neither."""
+    text = f"{TEXT}\n{TEXT}"
+    nlp, pipe = make_nlp(adapter=str(adapter))
+
+    def found(**cfg):
+        pipe.cfg.update(cfg)
+        return pipe.predict([nlp.make_doc(text)])[0]
+
+    plain, carried = found(), found(consistency=0.0)
+    assert set(plain) < set(carried)
+    assert found(consistency="off") == plain
+    own = adapters.read(adapter)
+    own = dataclasses.replace(own, info=dataclasses.replace(own.info, consistency=0.0))
+    adapters.write(own, tmp_path / "carrying")
+    nlp, pipe = make_nlp(adapter=str(tmp_path / "carrying"))
+    assert found() == carried
+    assert found(consistency="off") == plain
+    assert Predictor.load(tmp_path / "carrying")([text])[0] == carried
 
 
 def test_labels_are_renamed(adapter):

@@ -349,6 +349,27 @@ def test_threshold_for_all_and_for_each_label(tiny_backbone: Path) -> None:
     assert three_entities(tiny_backbone, threshold={}) == [strong, weak, other]
 
 
+def test_mentions_are_carried_over_line_breaks(tiny_backbone: Path) -> None:
+    text = "lung cancer and lung\ncancer"
+    encoding = encode(text, tokenizer_of(tiny_backbone))
+    assert len(encoding) == 5
+    logits = np.zeros((5, 3), dtype=np.float32)
+    logits[0, 1] = logits[1, 2] = 4
+    logits[2:, 0] = 9
+
+    def found(**options: object) -> list[Entity]:
+        return decode([text], [encoding], [logits], TYPES[:1], **options)[0]  # type: ignore[arg-type]
+
+    (first,) = found()
+    assert text[first.start : first.end] == "lung cancer"
+    second = Entity(16, 27, first.label, first.score)
+    assert found(consistency=0.5) == [first, second]
+    # The temperature comes before the score that is asked for, the threshold after it.
+    assert found(consistency=first.score) == [first, second]
+    assert len(found(consistency=first.score, temperature=2.0)) == 1
+    assert found(consistency=0.5, threshold=first.score + 0.001) == []
+
+
 def test_temperature_divides_the_logits(tiny_backbone: Path) -> None:
     entities = three_entities(tiny_backbone, temperature=2.0)
     goes_on = [1 / (np.exp(9 / 2) + 4)] * 2 + [0]  # P(I-X) of the word after it

@@ -10,7 +10,7 @@ from . import inputs
 
 
 def calibrate(
-    adapter: Path = typer.Option(..., help="Adapter folder; gets the temperature"),
+    adapter: Path = typer.Option(..., help="Adapter folder; gets what is fitted"),
     dataset: str = typer.Option("", help="Dataset id, e.g. ncbi"),
     corpus: Path | None = typer.Option(
         None, help="Folder with the prepared corpora [OPENMED_CORPORA or assets/corpora]"
@@ -27,8 +27,8 @@ def calibrate(
 ) -> None:
     """Fit an adapter's temperature on dev, so that its scores are probabilities of being right.
 
-    What it finds stays the same. It is another adapter by its hash, so calibrate before 'select'
-    and 'evaluate'.
+    Then from which score on, if any, its mentions are carried to the same words elsewhere in a
+    text. It is another adapter by its hash, so calibrate before 'select' and 'evaluate'.
     """
     from ..corpora.guarded import read_guarded
     from ..evaluation import calibration
@@ -43,6 +43,7 @@ def calibrate(
     )
     result = calibration.calibrate(adapter, documents)
     _show(result["calibration"], calibration.BOUNDS)
+    _show_consistency(result["consistency"])
     _warn_of_card(adapter, result["adapter"])
     if json_path is not None:
         write_json(json_path, result)
@@ -64,6 +65,19 @@ def _show(found: dict[str, Any], bounds: tuple[float, float]) -> None:
             f"dev says too little about the scores of this adapter.",
             fg="yellow",
             err=True,
+        )
+
+
+def _show_consistency(found: dict[str, Any]) -> None:
+    least, f1 = found["least"], found["f1"]
+    if least is None:
+        typer.echo(
+            f"mentions are not carried: F1 {f1['off']:.2f} on dev, at best "
+            f"{max(f1[key] for key in f1 if key != 'off'):.2f} with it"
+        )
+    else:
+        typer.echo(
+            f"mentions are carried from {least:g} on: F1 {f1['off']:.2f} -> {f1[str(least)]:.2f}"
         )
 
 

@@ -3,7 +3,8 @@
 An entity's score is the probability that exactly this span with this label is right. Logits are
 divided by one number, the temperature, before they become scores (Guo et al. 2017, arXiv
 1706.04599, section 4.2). Which entities are found does not depend on it: it scales the scores of
-all label sequences of a text alike, and the best stays the best.
+all label sequences of a text alike, and the best stays the best. The consistency that is fitted
+beside it (``consistency``) does change what is found.
 """
 
 import json
@@ -24,6 +25,7 @@ from ..decoding import Decoded
 from ..entities import Entity
 from ..errors import OpenMedError
 from ..files import atomic_file
+from .consistency import fit_consistency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -194,19 +196,20 @@ def of_predictions(
 
 
 def calibrate(folder: Path, dev: Sequence[Document]) -> dict[str, Any]:
-    """Fit an adapter's temperature and write it into its folder.
+    """Fit an adapter's temperature and consistency, and write them into its folder.
 
-    It is fitted on unscaled logits, so that doing it again gives the same. What is written is
-    "temperature" in openmed.json, which changes the hash of the adapter, and "calibration" in
-    training.json, which does not. The second is missing if the process is killed between; doing
-    it again mends that.
+    They are fitted on unscaled logits, so that doing it again gives the same. What is written is
+    "temperature" and "consistency" in openmed.json, which change the hash of the adapter, and
+    "calibration" and "consistency" in training.json, which do not. These are missing if the
+    process is killed between; doing it again mends that.
 
     folder (Path): Of the adapter.
     dev (Sequence[Document]): The very texts and mentions that were dev in its training.
     RETURNS (dict): "adapter" (its new hash), "dataset", "calibration" (what training.json
         has: "temperature", "split", "data" (``content_hash`` of dev), "edges", "entities"
         (found on dev), and "ece", "brier" and "log_loss", each "before", at temperature 1, and
-        "after", on what it was fitted on), and "before" and "after", see ``reliability``.
+        "after", on what it was fitted on), "consistency" (see ``fit_consistency``), and "before"
+        and "after", see ``reliability``.
     RAISES (OpenMedError): No record of the training, other data than its dev, nothing found
         there, or the folder cannot be written.
     """
@@ -245,10 +248,12 @@ def calibrate(folder: Path, dev: Sequence[Document]) -> dict[str, Any]:
             for name in ("ece", "brier", "log_loss")
         },
     }
-    text = json.dumps({**record, "calibration": calibration}, indent=2) + "\n"
+    consistency = fit_consistency(decoded, temperature, gold)
+    record |= {"calibration": calibration, "consistency": consistency}
+    text = json.dumps(record, indent=2) + "\n"
     calibrated = replace(
         adapter,
-        info=replace(adapter.info, temperature=temperature),
+        info=replace(adapter.info, temperature=temperature, consistency=consistency["least"]),
         card={**adapter.card, adapters.TRAINING: text},
     )
     files = adapters.to_files(calibrated)
@@ -260,6 +265,7 @@ def calibrate(folder: Path, dev: Sequence[Document]) -> dict[str, Any]:
         "adapter": adapters.content_hash(calibrated),
         "dataset": adapter.info.dataset,
         "calibration": calibration,
+        "consistency": consistency,
         "before": before,
         "after": after,
     }
@@ -271,11 +277,18 @@ def calibrate_new(folder: Path, dev: Sequence[Document], say: Callable[[str], No
     say (Callable[[str], None]): Gets one line.
     """
     try:
-        found = calibrate(folder, dev)["calibration"]
+        found = calibrate(folder, dev)
     except OpenMedError as error:
         say(f"{folder}: its scores are not calibrated: {error}")
     else:
-        say(f"{folder}: temperature {found['temperature']:.3f}, fitted on dev")
+        say(f"{folder}: {fitted(found)}, fitted on dev")
+
+
+def fitted(found: dict[str, Any]) -> str:
+    """What ``calibrate`` found, in a few words."""
+    least = found["consistency"]["least"]
+    carried = "mentions not carried" if least is None else f"mentions carried from {least:g} on"
+    return f"temperature {found['calibration']['temperature']:.3f}, {carried}"
 
 
 def _record(adapter: Adapter, folder: Path) -> tuple[dict[str, Any], str]:

@@ -106,8 +106,8 @@ class _Twice:
     def __call__(self, texts: Sequence[str]) -> list[list[Entity]]:
         info = self.predictor.info
         decoded = Decoded(texts, *self.predictor.tag(texts), info.types, self.edges)
-        self.uncalibrated += decoded.entities()
-        return decoded.entities(info.temperature)
+        self.uncalibrated += decoded.entities(consistency=info.consistency)
+        return decoded.entities(info.temperature, consistency=info.consistency)
 
 
 def _calibration(

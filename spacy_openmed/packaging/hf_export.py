@@ -122,6 +122,11 @@ def _card(adapter: Adapter) -> str:
         if info.temperature != 1
         else ""
     )
+    if info.consistency is not None:
+        calibrated += (
+            " In spacy-openmed its mentions are also carried to the same words elsewhere in a "
+            "text, which a checkpoint cannot say."
+        )
     return f"""---
 library_name: transformers
 pipeline_tag: token-classification

@@ -38,7 +38,7 @@ OUTSIDE_BIASES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 # With these the scale of a LoRA is not alpha by the one rank.
 _NOT_BY_RANK = ("use_rslora", "rank_pattern", "alpha_pattern")
 # What a record says of one run alone.
-_OF_ONE = ("epochs", "resumed", "calibration", "warm_start")
+_OF_ONE = ("epochs", "resumed", "calibration", "consistency", "warm_start")
 
 
 def average(
@@ -65,8 +65,8 @@ def average(
     if rank is not None and rank < lora_config["r"]:
         lora_config, lora = {**lora_config, "r": rank}, low_rank.nearest(lora_config, lora, rank)
     mean = Adapter(
-        # The temperature is of one run's scores.
-        replace(first.info, temperature=1.0),
+        # What was fitted on dev was fitted to one run's scores.
+        adapters.unfitted(first.info),
         lora_config,
         lora,
         torch.stack([part.weight for part in parts]).mean(0),

@@ -26,6 +26,7 @@ def sections(material: Material) -> Iterator[Section]:
         ),
         "Average": _average(record),
         "Scores": _scores(material.adapter.info.temperature, record.get("calibration")),
+        **_consistency(material.adapter.info.consistency, record.get("consistency")),
         **({"Precision": record["precision"]} if "precision" in record else {}),
         "Duration": f"{record['seconds'] / 60:.0f} minutes",
         "Made with": f"spacy-openmed {record['spacy_openmed']}",
@@ -90,6 +91,24 @@ def _scores(temperature: float, fitted: dict[str, Any] | None) -> str:
         f"temperature {temperature:g}, fitted on {fitted['entities']:,} entities of dev; expected "
         f"calibration error there {before:.1f} % before, {after:.1f} % after"
     )
+
+
+def _consistency(least: float | None, fitted: dict[str, Any] | None) -> dict[str, str]:
+    """Whether mentions are carried to the same words elsewhere; of older adapters nothing."""
+    if fitted is None or fitted["least"] != least:
+        return (
+            {} if least is None else {"Repeated mentions": f"carried from {least:g} on, not fitted"}
+        )
+    f1 = fitted["f1"]
+    without = f"F1 there {f1['off']:.2f} without"
+    if least is None:
+        text = f"not carried, chosen on dev: {without}, at best {max(f1.values()):.2f} with it"
+    else:
+        text = (
+            f"those with a score of at least {least:g} are carried to the same words elsewhere in "
+            f"the text, chosen on dev: {without}, {f1[str(least)]:.2f} with it"
+        )
+    return {"Repeated mentions": text}
 
 
 def _energy(material: Material) -> Section:
