@@ -297,7 +297,7 @@ class SharedCheckpoint:
             # Whatever there is on the encoder: the whole model runs, and gives logits.
             self._engine = build(model, self.precision, compiled)
             self._head = torch.nn.Identity()
-        self.lock = threading.Lock()
+        self.side_by_side = torch.device(device).type == "cpu" and not compiled
 
     def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Score a batch.
@@ -306,7 +306,7 @@ class SharedCheckpoint:
         RETURNS (float32[batch, length, labels]): Labels in the checkpoint's own order; 0 for
             padding.
         """
-        with self.lock, torch.inference_mode():
+        with torch.inference_mode():
             rows = self._engine(
                 torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
             )
@@ -367,8 +367,6 @@ def _after_fork() -> None:
     # A lock held by another thread of the parent would stay locked.
     global _shared_lock
     _shared_lock = threading.Lock()
-    for network in list(_shared.values()):
-        network.lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

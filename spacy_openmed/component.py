@@ -96,7 +96,7 @@ def make_openmed_ner(
         have it, else fp32), "fp32", "bf16", "fp16" or "int8".
     compile (bool): Have torch.compile fuse what is between the matrix products, which takes its
         time at the first batches.
-    batch_wordpieces (int): Size of a packed batch.
+    batch_wordpieces (int): Wordpieces that are in the network at a time, padding included.
     window, overlap (int): Wordpieces; longer texts are read in overlapping windows.
     bundle_backbone (bool): to_disk writes the weights of the backbone or checkpoint, too.
     scorer (Callable | None): The scorer.
@@ -221,9 +221,15 @@ class OpenMedNER(TrainablePipe):
             disjoint.
         """
         docs = list(docs)
+        return self._decode(docs, self._tag(docs))
+
+    def _tag(self, docs: list[Doc]) -> list[Tagged]:
         self._load()
-        texts = [doc.text for doc in docs]
         tagged: list[Tagged] = self.model.predict(docs)
+        return tagged
+
+    def _decode(self, docs: Sequence[Doc], tagged: Sequence[Tagged]) -> list[list[Entity]]:
+        texts = [doc.text for doc in docs]
         found: list[list[Entity]] = [[] for _ in docs]
         edges = self.cfg["edges"]
         for index, head in enumerate(self.shim.heads()):
@@ -286,19 +292,27 @@ class OpenMedNER(TrainablePipe):
         """
         stream = iter(stream)
         with ThreadPoolExecutor(max_workers=1) as network:
-            before: tuple[list[Doc], Future[list[list[Entity]]]] | None = None
+            before: tuple[list[Doc], Future[list[Tagged]]] | None = None
             while docs := list(islice(stream, batch_size)):
+                self._encode_ahead(docs)
                 # In this thread's context: a GPU that was asked for is noted there.
-                found = network.submit(copy_context().run, self.predict, docs)
+                tagged = network.submit(copy_context().run, self._tag, docs)
                 if before is not None:
                     yield from self._annotated(*before)
-                before = docs, found
+                before = docs, tagged
             if before is not None:
                 yield from self._annotated(*before)
 
-    def _annotated(self, docs: Sequence[Doc], found: "Future[list[list[Entity]]]") -> Iterator[Doc]:
+    def _encode_ahead(self, docs: Sequence[Doc]) -> None:
+        """Tokenise while the network is busy with the batch before."""
+        # What fails here fails again, and is reported, where the docs are tagged.
+        with suppress(Exception):
+            self._load()
+            self.shim.in_use.encode([doc.text for doc in docs])
+
+    def _annotated(self, docs: Sequence[Doc], tagged: "Future[list[Tagged]]") -> Iterator[Doc]:
         try:
-            entities = found.result()
+            entities = self._decode(docs, tagged.result())
         except Exception:
             yield from self._one_by_one(docs)
             return

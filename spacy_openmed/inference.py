@@ -9,7 +9,8 @@ Nothing here imports spaCy.
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from . import backbones, engine
 from .adapters import Adapter
+from .engine.threads import share, side_by_side
 from .errors import OpenMedError
 from .precision import resolve_inference
 from .pretraining import Pretraining
@@ -41,8 +43,8 @@ Forward = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
 class SharedBackbone:
     """A backbone that any number of adapters take turns on.
 
-    One lock covers merging and the forward pass: a thread never computes with another's
-    adapter. (The pass itself uses all of torch's threads, so little is lost.)
+    Threads may score batches side by side, but with one adapter at a time: another is merged
+    when nobody computes with the one before.
 
     folder (Path): Verified backbone folder.
     device (str): Torch device.
@@ -71,7 +73,10 @@ class SharedBackbone:
         self._active: Adapter | None = None
         self._pretraining: Pretraining | None = None
         self.recent = RecentEncodings()
-        self.lock = threading.Lock()
+        # torch.compile has one compiler for all threads, a GPU threads of its own.
+        self.side_by_side = torch.device(device).type == "cpu" and not compiled
+        self._turns = threading.Condition()
+        self._running = 0
 
     def logits(self, adapter: Adapter, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Score a batch with an adapter.
@@ -79,8 +84,7 @@ class SharedBackbone:
         ids, mask (int64[batch, length]): Special tokens included, padding at the end.
         RETURNS (float32[batch, length, labels]): 0 for padding.
         """
-        with self.lock, torch.inference_mode():
-            self._activate(adapter)
+        with torch.inference_mode(), self._turn(adapter):
             hidden = self._engine(
                 torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
             )
@@ -89,9 +93,28 @@ class SharedBackbone:
             )
         return engine.with_padding(scores, mask)
 
+    @contextmanager
+    def _turn(self, adapter: Adapter) -> Iterator[None]:
+        """While it lasts the adapter stays merged."""
+        with self._turns:
+            self._turns.wait_for(lambda: self._active is adapter or not self._running)
+            if self._active is not adapter:
+                self._activate(adapter)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._running -= 1
+                self._turns.notify_all()
+
+    def after_fork(self) -> None:
+        """Let go of what threads of the parent held, none of which are in the child."""
+        self.recent = RecentEncodings()
+        self._turns = threading.Condition()
+        self._running = 0
+
     def _activate(self, adapter: Adapter) -> None:
-        if self._active is adapter:
-            return
         self._active = None
         deltas = {delta.path: delta for delta in adapter.deltas()}
         if adapter.pretraining is not self._pretraining:
@@ -199,8 +222,7 @@ def _after_fork() -> None:
     global _shared_lock
     _shared_lock = threading.Lock()
     for backbone in list(_shared.values()):
-        backbone.lock = threading.Lock()
-        backbone.recent = RecentEncodings()
+        backbone.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -215,6 +237,7 @@ def tag(
     window: int = 256,
     overlap: int = 50,
     batch_wordpieces: int = 4096,
+    threads: bool = False,
 ) -> list[Floats]:
     """Score the wordpieces of some texts: cut, pack, run, stitch.
 
@@ -223,7 +246,10 @@ def tag(
     special (SpecialTokens): What it expects around a window.
     labels (int): Number of BIO labels.
     window, overlap (int): Wordpieces; a window counts its special tokens.
-    batch_wordpieces (int): Largest batch, padding included.
+    batch_wordpieces (int): Largest batch, padding included; of those that run side by side
+        together, see ``share``.
+    threads (bool): Run batches side by side on a CPU; ``forward`` can be called from several
+        threads at once.
     RETURNS (list[float32[n, labels]]): One array a text, one row a wordpiece.
     """
     cuts = [cut(len(e), window - special.count, overlap) for e in encodings]
@@ -234,11 +260,19 @@ def tag(
     ]
     scores: list[Floats] = [np.zeros((0, labels), dtype=np.float32)] * len(windows)
     first = len(special.prefix)
-    for batch in pack([len(w) + special.count for w in windows], batch_wordpieces):
+
+    def run(batch: Sequence[int]) -> None:
         ids, mask = pad([windows[i] for i in batch], special)
         for index, rows in zip(batch, forward(ids, mask), strict=True):
             # Copied: a view would keep the whole batch alive until the text is decoded.
             scores[index] = rows[first : first + len(windows[index])].copy()
+
+    lengths = [len(w) + special.count for w in windows]
+    if threads:
+        side_by_side(run, pack(lengths, share(batch_wordpieces)))
+    else:
+        for batch in pack(lengths, batch_wordpieces):
+            run(batch)
     results = []
     position = 0
     for spans in cuts:

@@ -72,6 +72,7 @@ class NetworkPredictor:
             self.info.window,
             self.info.overlap,
             self.batch_wordpieces,
+            self.backbone.side_by_side,
         )
         return encodings, logits
 

@@ -35,8 +35,10 @@ class RecentEncodings:
         found = encode_batch(wanted, tokenizer)
         with self._lock:
             self._kept.appendleft((tokenizer, wanted, found))
-            while (
-                sum(map(len, (text for _, batch, _ in self._kept for text in batch))) > CHARACTERS
-            ):
+            # The newest stays, whatever its size: a stream encodes a batch ahead.
+            while len(self._kept) > 1 and self._characters() > CHARACTERS:
                 self._kept.pop()
         return found
+
+    def _characters(self) -> int:
+        return sum(len(text) for _, texts, _ in self._kept for text in texts)

@@ -48,6 +48,7 @@ class Head:
     consistency (float | None): Mentions with at least this score are carried to the same words
         elsewhere in the text.
     to_bio (ToBio): Makes of its logits those of the labels that the decoder knows.
+    threads (bool): The network may score batches side by side.
     """
 
     types: tuple[str, ...]
@@ -56,6 +57,7 @@ class Head:
     temperature: float = 1.0
     consistency: float | None = None
     to_bio: ToBio = _as_it_is
+    threads: bool = False
 
 
 class Source(Protocol):
@@ -169,6 +171,7 @@ class AdapterSource:
                 partial(shared.logits, adapter),
                 adapter.info.temperature,
                 adapter.info.consistency,
+                threads=shared.side_by_side,
             )
             for adapter in self.adapters
         ]
@@ -268,7 +271,16 @@ class CheckpointSource:
 
     def heads(self) -> list[Head]:
         scheme = self.checkpoint.scheme
-        return [Head(scheme.types, scheme.count, self.network.logits, to_bio=self._to_bio)]
+        network = self.network
+        return [
+            Head(
+                scheme.types,
+                scheme.count,
+                network.logits,
+                to_bio=self._to_bio,
+                threads=network.side_by_side,
+            )
+        ]
 
     def _to_bio(self, text: str, encoding: Encoding, logits: Floats, edges: str) -> Floats:
         return self.checkpoint.scheme.to_bio(logits, units(text, encoding, edges))

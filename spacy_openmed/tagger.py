@@ -304,7 +304,7 @@ class TaggerShim(PyTorchShim):
         """For each head, the stitched logits of each text."""
         special = self.special
         return [
-            tag(encodings, head.forward, special, head.count, window, overlap, batch)
+            tag(encodings, head.forward, special, head.count, window, overlap, batch, head.threads)
             for head in self.heads()
         ]
 

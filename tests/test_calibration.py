@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from spacy_openmed.corpora.statistics import content_hash
 from spacy_openmed.decoding import Decoded, best_paths, decode, unit_log_probs, units
 from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
+from spacy_openmed.evaluation import calibration
 from spacy_openmed.evaluation.calibration import (
     BOUNDS,
     Judged,
@@ -38,7 +40,7 @@ from spacy_openmed.evaluation.calibration import (
     plot,
     reliability,
 )
-from spacy_openmed.evaluation.consistency import LEASTS
+from spacy_openmed.evaluation.consistency import fit_consistency
 from spacy_openmed.predictor import Predictor
 from spacy_openmed.windows import encode
 
@@ -310,34 +312,41 @@ def test_again_gives_the_same(trained: tuple[Path, list[Document]]) -> None:
     assert files() == written
 
 
-def repeating(folder: Path, right: bool) -> list[Document]:
-    """A dev on which an adapter finds mentions once and their repetitions never or always.
+def test_mentions_are_carried_if_dev_is_better_by_it(tiny_backbone: Path) -> None:
+    text = "breast cancer and breast cancer"
+    encoding = encode(text, load_tokenizer(tiny_backbone))
+    logits = np.zeros((len(encoding), 3), dtype=np.float32)
+    logits[0, 1] = logits[1, 2] = 3
+    logits[2:, 0] = 9
+    decoded = Decoded([text], [encoding], [logits], ["DISEASE"])
+    (once,), (twice,) = decoded.entities(), decoded.entities(consistency=0.5)
+    assert len(once) == 1 and len(twice) == 2 and 0.8 < once[0].score < 0.9
+    carried = fit_consistency(decoded, 1.0, [twice])
+    assert carried["least"] == 0.8
+    assert carried["f1"] == {
+        "off": pytest.approx(100 * 2 / 3),
+        "0.5": 100.0,
+        "0.7": 100.0,
+        "0.8": 100.0,
+        "0.9": pytest.approx(100 * 2 / 3),
+        "0.95": pytest.approx(100 * 2 / 3),
+    }
+    kept = fit_consistency(decoded, 1.0, [once])
+    assert kept["least"] is None
+    assert kept["f1"]["off"] == 100.0 > kept["f1"]["0.8"]
+    # What is no better is not done.
+    assert fit_consistency(decoded, 10.0, [twice])["least"] is None
 
-    right (bool): Whether all of them are annotated, or only what is found.
-    """
-    predictor = Predictor.load(folder)
-    dev = []
-    for index, sentence in enumerate(SENTENCES):
-        text = f"{sentence} {sentence}"
-        decoded = Decoded([text], *predictor.tag([text]), predictor.info.types)
-        (kept,) = decoded.entities(consistency=0.5 if right else None)
-        dev.append(Document(str(index), text, [e._replace(score=1.0) for e in kept]))
-    note_dev(folder, dev)
-    return dev
 
-
-def test_mentions_are_carried_if_dev_is_better_by_it(tiny_backbone: Path, tmp_path: Path) -> None:
-    for right in (True, False):
-        folder = write_adapter(tmp_path / str(right), tiny_backbone)
-        found = calibrate(folder, repeating(folder, right))["consistency"]
-        assert adapters.read(folder).info.consistency == found["least"]
-        assert set(found["f1"]) == {"off", *map(str, LEASTS)}
-        if right:
-            assert found["least"] in LEASTS
-            assert found["f1"][str(found["least"])] == max(found["f1"].values())
-        else:
-            assert found["least"] is None
-            assert found["f1"]["off"] == max(found["f1"].values())
+def test_what_was_fitted_is_written(trained: tuple[Path, list[Document]]) -> None:
+    folder, dev = trained
+    for least in (0.5, None):
+        with pytest.MonkeyPatch.context() as patch:
+            chosen = {"least": least, "f1": {}}
+            patch.setattr(calibration, "fit_consistency", Mock(return_value=chosen))
+            found = calibrate(folder, dev)
+        assert found["consistency"]["least"] == least == adapters.read(folder).info.consistency
+        assert found["adapter"] == adapters.content_hash(adapters.read(folder))
 
 
 def test_only_the_dev_of_the_training_is_taken(trained: tuple[Path, list[Document]]) -> None:

@@ -350,7 +350,7 @@ def test_threshold_for_all_and_for_each_label(tiny_backbone: Path) -> None:
 
 
 def test_mentions_are_carried_over_line_breaks(tiny_backbone: Path) -> None:
-    text = "lung cancer and lung\ncancer"
+    text = "breast cancer and breast\ncancer"
     encoding = encode(text, tokenizer_of(tiny_backbone))
     assert len(encoding) == 5
     logits = np.zeros((5, 3), dtype=np.float32)
@@ -361,8 +361,8 @@ def test_mentions_are_carried_over_line_breaks(tiny_backbone: Path) -> None:
         return decode([text], [encoding], [logits], TYPES[:1], **options)[0]  # type: ignore[arg-type]
 
     (first,) = found()
-    assert text[first.start : first.end] == "lung cancer"
-    second = Entity(16, 27, first.label, first.score)
+    assert text[first.start : first.end] == "breast cancer"
+    second = Entity(18, 31, first.label, first.score)
     assert found(consistency=0.5) == [first, second]
     # The temperature comes before the score that is asked for, the threshold after it.
     assert found(consistency=first.score) == [first, second]

@@ -7,8 +7,11 @@ import json
 import shutil
 import threading
 import weakref
+from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from networks import make_network
 from spacy_openmed import adapters, backbones, network
 from spacy_openmed.adapters import Adapter, AdapterInfo
 from spacy_openmed.backbones import BackboneRef
+from spacy_openmed.engine.threads import share, side_by_side
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.inference import SharedBackbone, shared_backbone, tag
 from spacy_openmed.predictor import Predictor
@@ -144,6 +148,58 @@ def test_threads_get_their_own_adapters_logits(
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.fixture
+def two_torch_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_torch_threads")
+def test_batches_side_by_side_have_a_thread_each() -> None:
+    together = threading.Barrier(2, timeout=30)
+
+    def run(batch: int) -> tuple[int, int]:
+        if batch < 2:
+            together.wait()
+        return -batch, torch.get_num_threads()
+
+    assert side_by_side(run, range(5)) == [(-batch, 1) for batch in range(5)]
+    # Neither this thread nor those to come are changed by it.
+    found = []
+    other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert [torch.get_num_threads(), *found] == [2, 2]
+    # One batch has all threads, and what goes wrong is said.
+    assert side_by_side(run, [7]) == [(-7, 2)]
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda batch: 1 // batch, [1, 0])
+
+
+@pytest.mark.usefixtures("two_torch_threads")
+def test_side_by_side_gives_the_same(
+    tiny_backbone: Path, backbone: SharedBackbone, pair: list[Adapter]
+) -> None:
+    texts = [" ".join(["therapy of BRCA1 mutation in mice"] * n) for n in range(1, 40)]
+    encodings = encode_batch(texts, backbone.tokenizer)
+    labels = len(pair[0].info.labels)
+    forward = partial(backbone.logits, pair[0])
+
+    def scores(threads: bool) -> list[Any]:
+        return tag(encodings, forward, backbone.special, labels, 64, 10, 2048, threads)
+
+    assert len(encodings) == len(scores(True))
+    for one, other in zip(scores(True), scores(False), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.usefixtures("two_torch_threads")
+def test_wordpieces_are_shared_among_threads() -> None:
+    assert [share(n) for n in (8192, 4096, 2048, 1500, 100)] == [4096, 2048, 1024, 1024, 100]
 
 
 def test_one_copy_of_the_same_weights(tiny_backbone: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The network alone on packed batches: no tokenising, no decoding, no entities."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ def load(job: dict[str, Any]) -> Prepare:
     from transformers import AutoModelForTokenClassification
 
     from spacy_openmed import backbones, engine
+    from spacy_openmed.engine.threads import share, side_by_side
     from spacy_openmed.windows import cut, encode_batch, pack, pad, special_tokens
 
     folder = Path(job["checkpoint"])
@@ -30,15 +32,14 @@ def load(job: dict[str, Any]) -> Prepare:
         lengths = [len(window) + special.count for window in windows]
         batches = [
             [torch.from_numpy(array) for array in pad([windows[i] for i in batch], special)]
-            for batch in pack(lengths, job["options"]["batch_wordpieces"])
+            for batch in pack(lengths, share(job["options"]["batch_wordpieces"]))
         ]
 
-        def run() -> None:
+        def one(batch: list[torch.Tensor]) -> None:
             with torch.inference_mode():
-                for ids, mask in batches:
-                    forward(ids, mask)
+                forward(*batch)
 
-        return run
+        return partial(side_by_side, one, batches)
 
     return prepare
 

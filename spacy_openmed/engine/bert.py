@@ -2,6 +2,9 @@
 
 All wordpieces of a batch go through the linear layers as one matrix; attention alone sees
 windows, those of one length at a time. Query, key and value are one matrix product.
+
+What goes round the layers, the sums and layer norms of the residuals, stays in fp32 on CPUs: a
+short number format would round it anew in every layer.
 """
 
 from collections.abc import Callable, Collection
@@ -68,6 +71,8 @@ class BertEngine:
         self.precision = precision
         self.device = next(encoder.parameters()).device
         self.dtype = dtype_of(precision, self.device)
+        # GPUs have the bandwidth to lose, and fuse what CPUs do not.
+        self.residual = torch.float32 if self.device.type == "cpu" else self.dtype
         self.heads = encoder.config.num_attention_heads
         # Of embeddings only: what is not here is the encoder's own.
         self._embeddings: dict[str, torch.Tensor] = {}
@@ -120,7 +125,7 @@ class BertEngine:
 
     def _norm(self, path: str) -> Norm:
         norm = self.encoder.get_submodule(path)
-        return Norm(norm.weight.detach().to(self.dtype), norm.bias.detach().to(self.dtype))
+        return Norm(norm.weight.detach().to(self.residual), norm.bias.detach().to(self.residual))
 
     def _linear(self, path: str, weight: WeightOf) -> Linear:
         return linear(weight(path), self.encoder.get_submodule(path).bias, self.precision)
@@ -141,11 +146,11 @@ class BertEngine:
         lengths = mask.sum(dim=1).tolist()
         keep = mask.bool()
         places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)[keep]
-        hidden = self._embed(ids[keep], places).to(self.dtype)
+        hidden = self._embed(ids[keep], places).to(self.residual)
         # Windows of equal length that follow each other: (length, how many).
         groups = [(length, len(list(same))) for length, same in groupby(lengths)]
         for layer in self.layers:
-            context = attend(self._project(layer.qkv, hidden), groups, self.heads)
+            context = attend(self._project(layer.qkv, hidden.to(self.dtype)), groups, self.heads)
             hidden = self._finish(layer, context, hidden)
         return hidden
 
@@ -177,11 +182,12 @@ def _finish(
 
     activation (Callable | None): None for GELU.
     context (float[total, hidden]): What attention gave.
-    hidden (float[total, hidden]): What came into the layer.
+    hidden (float[total, hidden]): What came into the layer, in the format of the residuals.
+    RETURNS (float[total, hidden]): In the same.
     """
     size = hidden.shape[-1:]
-    hidden = layer_norm(apply(layer.output, context) + hidden, size, *layer.attended, eps)
-    inner = apply(layer.up, hidden, gelu=activation is None)
+    hidden = layer_norm(hidden + apply(layer.output, context), size, *layer.attended, eps)
+    inner = apply(layer.up, hidden.to(context.dtype), gelu=activation is None)
     if activation is not None:
         inner = activation(inner)
-    return layer_norm(apply(layer.down, inner) + hidden, size, *layer.fed, eps)
+    return layer_norm(hidden + apply(layer.down, inner), size, *layer.fed, eps)
