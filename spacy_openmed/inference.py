@@ -269,7 +269,7 @@ def tag(
 
     lengths = [len(w) + special.count for w in windows]
     if threads:
-        side_by_side(run, pack(lengths, share(batch_wordpieces)))
+        side_by_side(run, pack(lengths, share(batch_wordpieces, sum(lengths))))
     else:
         for batch in pack(lengths, batch_wordpieces):
             run(batch)

@@ -199,7 +199,8 @@ def test_side_by_side_gives_the_same(
 
 @pytest.mark.usefixtures("two_torch_threads")
 def test_wordpieces_are_shared_among_threads() -> None:
-    assert [share(n) for n in (8192, 4096, 2048, 1500, 100)] == [4096, 2048, 1024, 1024, 100]
+    assert [share(n, 99_999) for n in (8192, 4096, 2048, 1500, 9)] == [4096, 2048, 1024, 1024, 9]
+    assert [share(8192, n) for n in (9000, 5000, 1500, 0)] == [4096, 2500, 1024, 1024]
 
 
 def test_one_copy_of_the_same_weights(tiny_backbone: Path, tmp_path: Path) -> None:

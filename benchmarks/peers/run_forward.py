@@ -30,9 +30,10 @@ def load(job: dict[str, Any]) -> Prepare:
             for start, end in cut(len(encoding), job["window"] - special.count, job["overlap"])
         ]
         lengths = [len(window) + special.count for window in windows]
+        budget = share(job["options"]["batch_wordpieces"], sum(lengths))
         batches = [
             [torch.from_numpy(array) for array in pad([windows[i] for i in batch], special)]
-            for batch in pack(lengths, share(job["options"]["batch_wordpieces"]))
+            for batch in pack(lengths, budget)
         ]
 
         def one(batch: list[torch.Tensor]) -> None:

@@ -9,6 +9,8 @@ from ..errors import OpenMedError
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
     torch.ops.mkldnn, "_linear_pointwise"
 )
+# Rows that an 8-bit layer takes at a time.
+_PART = 512
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -63,10 +65,18 @@ def apply(layer: Linear, rows: torch.Tensor, gelu: bool = False) -> torch.Tensor
     if layer.scale is None:
         found: torch.Tensor = product(rows, layer.weight, layer.bias, gelu)
         return found
+    # A part at a time, which stays in the processor's cache through the steps.
+    parts = [_quantised(layer, layer.scale, part, gelu) for part in rows.split(_PART)]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _quantised(
+    layer: Linear, weight_scale: torch.Tensor, rows: torch.Tensor, gelu: bool
+) -> torch.Tensor:
     scale = (rows.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-12)
     quantised = torch.round(rows / scale).to(torch.int8)
     sums = torch._int_mm(quantised, layer.weight)
-    result = torch.addcmul(layer.bias, sums * scale, layer.scale)
+    result = torch.addcmul(layer.bias, sums * scale, weight_scale)
     return torch.nn.functional.gelu(result) if gelu else result
 
 

@@ -37,13 +37,15 @@ def side_by_side(run: Callable[[Given], Made], batches: Sequence[Given]) -> list
     return list(_pool(threads).map(run, batches))
 
 
-def share(wordpieces: int) -> int:
-    """Wordpieces of each batch, so that all that run side by side are of about a given size.
+def share(most: int, total: int) -> int:
+    """Wordpieces of each batch, so that every thread has one.
 
-    wordpieces (int): Of them together, but where there are many threads.
-    RETURNS (int): At most the same.
+    most (int): Wordpieces that are to run at a time; more only where there are many threads.
+    total (int): All that there are.
+    RETURNS (int): Never more than ``most``.
     """
-    return min(wordpieces, max(wordpieces // torch.get_num_threads(), MIN_WORDPIECES))
+    threads = torch.get_num_threads()
+    return min(most, max(min(most, total) // threads, MIN_WORDPIECES))
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

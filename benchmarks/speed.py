@@ -1,0 +1,112 @@
+r"""Write what the other benchmarks measured of speed and scale into the README.
+
+python benchmarks/speed.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from peers import HUGGING_FACE, OWN
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
+NAMES = {
+    OWN: "`openmed_ner`",
+    HUGGING_FACE: "transformers, pipeline",
+    "openmed": "OpenMed",
+    "spacy-ner": "spaCy `ner`, other weights",
+    "spacy-transformers": "spacy-transformers, no entities",
+    "forward": "the network alone, no entities",
+}
+SETS = ("sentences", "abstracts", "papers")
+
+
+def result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf8"))
+    return found
+
+
+def table() -> str:
+    """Every peer's fastest setting on abstracts in each number format, ours all."""
+    found = result("peers.json")
+    rows = [
+        ["", "setting", *(f"{name}, words/s" for name in SETS), "same entities", "memory", "load"],
+        ["---"] * 8,
+    ]
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in found["rows"]:
+        if "failed" in row:
+            continue
+        kind = row["peer"], row["setting"].split(",")[0]
+        speed = row["sets"]["abstracts"]["words_per_second"]
+        if kind not in best or speed > best[kind]["sets"]["abstracts"]["words_per_second"]:
+            best[kind] = row
+    for row in best.values():
+        same = row["sets"]["abstracts"].get("agreement_percent")
+        rows.append(
+            [
+                NAMES.get(row["peer"], row["peer"]),
+                row["setting"],
+                *(_speed(row["sets"][name]) for name in SETS),
+                "–" if same is None else f"{same:.1f} %",
+                f"{row['peak_mb']:,.0f} MB",
+                f"{row['load_seconds']:.1f} s",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _speed(figures: dict[str, Any]) -> str:
+    return f"{figures['words_per_second']:,.0f} ({figures['times_transformers']:.2f}×)"
+
+
+def facts() -> list[str]:
+    """What the other benchmarks found, a line each."""
+    engine, many = result("engine.json"), result("many_adapters.json")
+    linear, flat = result("linear_time.json")["rows"], result("flat_memory.json")
+    workers, kills = result("annotate_workers.json"), result("annotate_kills.json")
+    shares = ", ".join(
+        f"{name} {100 * engine['pipe_of_forward'][name]:.0f} %" for name in ("fp32", "bf16", "int8")
+    )
+    tops = ", ".join(
+        f"{name} {100 * share:.0f} %" for name, share in engine["forward_of_matrix_product"].items()
+    )
+    scores = ", ".join(
+        f"{name} {result(path)['raw']['f1']:.2f}"
+        for name, path in (
+            ("fp32", "suite/results/ncbi-test.json"),
+            ("bf16", "precision/ncbi-bf16.json"),
+            ("int8", "precision/ncbi-int8.json"),
+        )
+    )
+    ratios = [row["ratio to first"] for row in linear]
+    return [
+        f"- `nlp.pipe`, from text to `doc.ents`, as a share of the network alone: {shares}; the "
+        f"network as a share of the machine's matrix products: {tops}.",
+        f"- F1 on the test split of `ncbi`: {scores}.",
+        f"- {many['adapters']} adapters in one pipeline: {many['memory_ratio']:.2f} times the "
+        f"memory and {many['time_ratio']:.1f} times the time of one.",
+        f"- Time per word on texts of {linear[0]['words']:,} to {linear[-1]['words']:,} words: "
+        f"{min(ratios):.2f} to {max(ratios):.2f} of that on the shortest.",
+        f"- Memory over {flat['rows'][-1]['documents']:,} abstracts ({flat['words']:,} words): "
+        f"{flat['after_first_mb']:,.0f} MB after the first thousand, {flat['last_mb']:,.0f} MB at "
+        f"the end, {flat['most_mb']:,.0f} MB at most.",
+        f"- `annotate` with two Ray workers, one thread each: {workers['ratio']:.2f} times as fast "
+        f"as with one. Killed {len(kills['kills'])} times and resumed, its output was "
+        f"{'that' if kills['identical'] else 'not that'} of an unbroken run.",
+    ]
+
+
+def written(readme: str) -> str:
+    """The README with the figures of now."""
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    block = "\n".join([table(), "", *facts()])
+    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    README.write_text(written(README.read_text(encoding="utf8")), encoding="utf8")
