@@ -35,6 +35,7 @@ from spacy_openmed.predictor import Predictor
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.parent for path in adapters.SHIPPED.glob("*/*/openmed.json"))
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import speed  # noqa: E402
 import suite  # noqa: E402
 
 TEXT = (ROOT / "assets" / "abstract.txt").read_text(encoding="utf8")
@@ -130,6 +131,11 @@ def test_plain_peft_computes_the_same(folder: Path, tmp_path: Path) -> None:
 def test_readme_shows_the_recorded_figures() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf8")
     assert suite.written(readme) == readme
+
+
+def test_readme_shows_the_measured_speed() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    assert speed.written(readme) == readme
 
 
 def test_the_report_is_of_the_recorded_figures() -> None:
