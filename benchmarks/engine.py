@@ -94,11 +94,7 @@ def forward(encoder: Any, precision: str, packed: Sequence[tuple[Any, Any]], thr
             engine(*batch)
 
     def run(number: int) -> None:
-        if threads:
-            side_by_side(one, packed)
-        else:
-            for batch in packed:
-                one(batch)
+        side_by_side(one, packed, torch.get_num_threads() if threads else 1)
 
     return run
 

@@ -29,11 +29,13 @@ from tokenizers import Tokenizer
 from .backbones import ALLOW_HUB, CONFIG, WEIGHTS, file_sha256, load_tokenizer
 from .engine import Engine, build, with_padding
 from .engine.bert import fits
+from .engine.threads import taking_turns
 from .errors import OpenMedError
 from .files import atomic_folder
 from .inference import Floats, positions
 from .label_schemes import LabelScheme, read_labels
 from .precision import resolve_inference
+from .recent import RecentEncodings
 
 REFERENCE = "checkpoint.json"
 TOKENIZER = "tokenizer.json"
@@ -297,7 +299,15 @@ class SharedCheckpoint:
             # Whatever there is on the encoder: the whole model runs, and gives logits.
             self._engine = build(model, self.precision, compiled)
             self._head = torch.nn.Identity()
+        # torch.compile has one compiler for all threads, a GPU threads of its own.
         self.side_by_side = torch.device(device).type == "cpu" and not compiled
+        self._compiled = compiled
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Let go of what threads of the parent held, none of which are in the child."""
+        self.recent = RecentEncodings()
+        self._alone = taking_turns(self._compiled)
 
     def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Score a batch.
@@ -306,7 +316,7 @@ class SharedCheckpoint:
         RETURNS (float32[batch, length, labels]): Labels in the checkpoint's own order; 0 for
             padding.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), self._alone:
             rows = self._engine(
                 torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
             )
@@ -364,9 +374,11 @@ def shared_checkpoint(
 
 
 def _after_fork() -> None:
-    # A lock held by another thread of the parent would stay locked.
+    # A lock that another thread of the parent held would stay locked.
     global _shared_lock
     _shared_lock = threading.Lock()
+    for network in list(_shared.values()):
+        network.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -29,6 +29,7 @@ from .errors import OpenMedError
 from .inference import Floats
 from .labelling import IGNORED, label_wordpieces, outermost
 from .network import tagging_loss
+from .precision import Arithmetic
 from .sources import BACKBONE, Head
 from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
 
@@ -500,6 +501,7 @@ class OpenMedNER(TrainablePipe):
         RAISES (OpenMedError): None found, or they do not fit.
         """
         self._tell_model()
+        self.shim.set_arithmetic(Arithmetic(self.cfg["precision"], self.cfg["compile"]))
         with self.shim.loading:
             if self.shim.loaded:
                 return

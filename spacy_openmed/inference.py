@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import backbones, engine
 from .adapters import Adapter
-from .engine.threads import share, side_by_side
+from .engine.threads import Share, share, side_by_side, taking_turns
 from .errors import OpenMedError
 from .precision import resolve_inference
 from .pretraining import Pretraining
@@ -75,8 +75,8 @@ class SharedBackbone:
         self.recent = RecentEncodings()
         # torch.compile has one compiler for all threads, a GPU threads of its own.
         self.side_by_side = torch.device(device).type == "cpu" and not compiled
-        self._turns = threading.Condition()
-        self._running = 0
+        self._compiled = compiled
+        self._begin_turns()
 
     def logits(self, adapter: Adapter, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Score a batch with an adapter.
@@ -97,12 +97,22 @@ class SharedBackbone:
     def _turn(self, adapter: Adapter) -> Iterator[None]:
         """While it lasts the adapter stays merged."""
         with self._turns:
-            self._turns.wait_for(lambda: self._active is adapter or not self._running)
+            # Whoever needs another adapter than the one in use goes before newcomers to that one.
+            other = self._active is not adapter
+            self._waiting += other
+            try:
+                self._turns.wait_for(
+                    lambda: not self._running
+                    or (self._active is adapter and (other or not self._waiting))
+                )
+            finally:
+                self._waiting -= other
             if self._active is not adapter:
                 self._activate(adapter)
             self._running += 1
         try:
-            yield
+            with self._alone:
+                yield
         finally:
             with self._turns:
                 self._running -= 1
@@ -111,8 +121,13 @@ class SharedBackbone:
     def after_fork(self) -> None:
         """Let go of what threads of the parent held, none of which are in the child."""
         self.recent = RecentEncodings()
+        self._begin_turns()
+
+    def _begin_turns(self) -> None:
         self._turns = threading.Condition()
-        self._running = 0
+        # Batches that are being computed, and threads that wait to merge another adapter.
+        self._running = self._waiting = 0
+        self._alone = taking_turns(self._compiled)
 
     def _activate(self, adapter: Adapter) -> None:
         self._active = None
@@ -246,8 +261,7 @@ def tag(
     special (SpecialTokens): What it expects around a window.
     labels (int): Number of BIO labels.
     window, overlap (int): Wordpieces; a window counts its special tokens.
-    batch_wordpieces (int): Largest batch, padding included; of those that run side by side
-        together, see ``share``.
+    batch_wordpieces (int): Of what runs at a time, padding included.
     threads (bool): Run batches side by side on a CPU; ``forward`` can be called from several
         threads at once.
     RETURNS (list[float32[n, labels]]): One array a text, one row a wordpiece.
@@ -268,11 +282,8 @@ def tag(
             scores[index] = rows[first : first + len(windows[index])].copy()
 
     lengths = [len(w) + special.count for w in windows]
-    if threads:
-        side_by_side(run, pack(lengths, share(batch_wordpieces, sum(lengths))))
-    else:
-        for batch in pack(lengths, batch_wordpieces):
-            run(batch)
+    at_a_time = share(batch_wordpieces, sum(lengths)) if threads else Share(1, batch_wordpieces)
+    side_by_side(run, pack(lengths, at_a_time.wordpieces), at_a_time.workers)
     results = []
     position = 0
     for spans in cuts:

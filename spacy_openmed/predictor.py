@@ -20,7 +20,8 @@ class NetworkPredictor:
     info (AdapterInfo): Labels, window and overlap.
     backbone (SharedBackbone): Tokenizer and special tokens are taken from it.
     forward (Forward): The network.
-    batch_wordpieces (int): Largest batch, padding included.
+    batch_wordpieces (int): Of what runs at a time, padding included.
+    threads (bool): The network can be run from several threads at once.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class NetworkPredictor:
         backbone: SharedBackbone,
         forward: Forward,
         batch_wordpieces: int = 4096,
+        threads: bool = False,
     ) -> None:
         self.info = info
         self.backbone = backbone
         self.forward = forward
         self.batch_wordpieces = batch_wordpieces
+        self.threads = threads
 
     def __call__(self, texts: Sequence[str], edges: str = "word") -> list[list[Entity]]:
         """Find the entities of some texts.
@@ -72,7 +75,7 @@ class NetworkPredictor:
             self.info.window,
             self.info.overlap,
             self.batch_wordpieces,
-            self.backbone.side_by_side,
+            self.threads,
         )
         return encodings, logits
 
@@ -88,7 +91,8 @@ class Predictor(NetworkPredictor):
         def forward(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
             return backbone.logits(adapter, ids, mask)
 
-        super().__init__(adapter.info, backbone, forward, batch_wordpieces)
+        threads = backbone.side_by_side
+        super().__init__(adapter.info, backbone, forward, batch_wordpieces, threads)
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """As before, but once for all adapters on a backbone that are given the same texts."""

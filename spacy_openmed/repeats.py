@@ -7,7 +7,7 @@ exploiting non-local dependencies in named entity recognition"). Whether it help
 corpus annotates, which is why each adapter says from which score on its mentions are carried.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,7 +33,8 @@ def carried(words: Sequence[str], mentions: Sequence[Mention], least: float) -> 
     """The same words where nothing was found, as mentions with the type and score of the source.
 
     Case counts, blanks and line breaks between words do not. Of several that fit at a place the
-    longest counts; of types of the same words the most frequent. Linear in the number of words.
+    longest counts; of types of the same words the most frequent. The time grows with the number of
+    words, and with how many lengths the mentions have that begin with the same word.
 
     words (Sequence[str]): The units of a text.
     mentions (Sequence[Mention]): Found in it, in text order, disjoint.
@@ -48,18 +49,21 @@ def carried(words: Sequence[str], mentions: Sequence[Mention], least: float) -> 
             sources[phrase].append(mention)
     if not sources:
         return []
-    phrases: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for phrase in sorted(sources, key=len, reverse=True):
-        phrases[phrase[0]].append(phrase)
+    told = {phrase: _kind_and_score(same) for phrase, same in sources.items()}
+    lengths: dict[str, list[int]] = defaultdict(list)
+    for phrase in sorted(told, key=len, reverse=True):
+        if len(phrase) not in lengths[phrase[0]]:
+            lengths[phrase[0]].append(len(phrase))
 
     found = []
     at = 0
     for mention in [*mentions, Mention(len(words), len(words), 0, 0.0)]:
         while at < mention.first:
-            for phrase in phrases.get(words[at], ()):
-                stop = at + len(phrase)
-                if stop <= mention.first and tuple(words[at:stop]) == phrase:
-                    found.append(_of(sources[phrase], at, stop))
+            for length in lengths.get(words[at], ()):
+                stop = at + length
+                same = told.get(tuple(words[at:stop])) if stop <= mention.first else None
+                if same is not None:
+                    found.append(Mention(at, stop, *same))
                     at = stop
                     break
             else:
@@ -68,7 +72,8 @@ def carried(words: Sequence[str], mentions: Sequence[Mention], least: float) -> 
     return found
 
 
-def _of(sources: Sequence[Mention], first: int, stop: int) -> Mention:
-    kinds = [source.kind for source in sources]
-    kind = max(sorted(set(kinds)), key=kinds.count)
-    return Mention(first, stop, kind, max(s.score for s in sources if s.kind == kind))
+def _kind_and_score(sources: Sequence[Mention]) -> tuple[int, float]:
+    """The most frequent type, of equally frequent ones the first, and its highest score."""
+    kinds = Counter(source.kind for source in sources)
+    kind = max(sorted(kinds), key=lambda kind: kinds[kind])
+    return kind, max(source.score for source in sources if source.kind == kind)

@@ -23,7 +23,7 @@ from .errors import OpenMedError
 from .files import atomic_folder
 from .inference import Floats, Forward, SharedBackbone, shared_backbone
 from .precision import Arithmetic
-from .windows import Encoding, SpecialTokens, encode_batch, special_tokens
+from .windows import Encoding, SpecialTokens, special_tokens
 
 TOKENIZER = "tokenizer.json"
 BACKBONE = "backbone"
@@ -267,7 +267,7 @@ class CheckpointSource:
         return special_tokens(self.tokenizer, self.network.pad)
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        return encode_batch(texts, self.tokenizer)
+        return self.network.recent.encode(texts, self.tokenizer)
 
     def heads(self) -> list[Head]:
         scheme = self.checkpoint.scheme

@@ -287,7 +287,8 @@ class TaggerShim(PyTorchShim):
         """What is scored, with the weights that training has made so far."""
         if self._model is None:
             return self.in_use.heads()
-        info = self._trained.adapters[0].info
+        # As it would be saved: without what was fitted to the weights before.
+        info = unfitted(self._trained.adapters[0].info)
         return [
             Head(
                 info.types,

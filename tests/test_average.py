@@ -97,6 +97,28 @@ def test_a_smaller_rank_is_the_nearest(tiny_backbone: Path, base: Path, tmp_path
     assert same["rank"] == whole.lora_config["r"]
 
 
+def test_an_average_among_the_parts_brings_its_runs(
+    tiny_backbone: Path, base: Path, tmp_path: Path
+) -> None:
+    folders = [write_run(tmp_path / str(i), tiny_backbone, base, i) for i in range(3)]
+    first = average(folders[:2], DEV, tmp_path / "two", rank=4)
+    assert [run["share"] for run in first["averaged"]] == [0.5, 0.5]
+    record = average([tmp_path / "two" / "adapter", folders[2]], DEV, tmp_path / "three")
+    assert [run["share"] for run in record["averaged"]] == [0.25, 0.25, 0.5]
+    hashes = [adapters.content_hash(adapters.read(folder)) for folder in folders]
+    assert [run["adapter"] for run in record["averaged"]] == hashes
+    assert record["seconds"] == 6.0
+    biases = [float(bias) for bias in record["outside_biases_tried"]]
+    assert record["outside_bias"] - first["outside_bias"] / 2 in biases
+    with pytest.raises(OpenMedError, match="in two of these averages"):
+        average([tmp_path / "two" / "adapter", folders[0]], DEV, tmp_path / "twice")
+    mean = updates(adapters.read(tmp_path / "three" / "adapter"))
+    parts = [updates(adapters.read(f)) for f in (tmp_path / "two" / "adapter", folders[2])]
+    for path, matrix in mean.items():
+        expected = (parts[0][path] + parts[1][path]) / 2
+        torch.testing.assert_close(matrix, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_of_runs_that_went_on_a_and_b_are_averaged(tiny_backbone: Path, tmp_path: Path) -> None:
     folders = [write_run(tmp_path / str(i), tiny_backbone, None, i) for i in range(2)]
     average(folders, DEV, tmp_path / "mean")

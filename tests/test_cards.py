@@ -1,5 +1,6 @@
 """Cards of adapters: every figure from a file that is named, nothing empty, nothing hidden."""
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -401,10 +402,30 @@ def test_settings_and_seeds_are_all_there(make: Make) -> None:
     check(run, card)
     assert "| Seeds | 3, 4 |" in section(card, "Audit trail")
     assert "of 2 runs with seeds 3, 4; 0.5 added" in section(card, "Training")
+    shared = [{**run, "share": share} for run, share in zip(runs, (0.25, 0.75), strict=True)]
+    other = make("ncbi", averaged=shared, outside_bias=0.5)
+    card = other.write([other.put("ncbi-dev.json", files.result(other.adapter, "ncbi", "dev"))])
+    assert "with seeds 3, 4 and shares 0.25, 0.75; 0.5" in section(card, "Training")
     settings = run.files()[adapters.TRAINING]["settings"]
     shown = section(card, "Settings")
     for name in [f"optim.{key}" for key in settings["optim"]] + ["window", "label_smoothing"]:
         assert f"| `{name}` |" in shown
+
+
+def test_what_is_carried_is_said_with_what_it_gained(make: Make) -> None:
+    for least, best, said in (
+        (0.9, 81.25, "at least 0.9 are carried to the same words"),
+        (None, 79.5, "not carried, chosen on dev: F1 there 80.00 without, at best 79.50 with it"),
+    ):
+        f1 = {"off": 80.0, "0.8": 79.1, "0.9": best}
+        run = make("ncbi", consistency={"least": least, "f1": f1})
+        if least is not None:
+            adapter = adapters.read(run.adapter)
+            info = dataclasses.replace(adapter.info, consistency=least)
+            adapters.write(dataclasses.replace(adapter, info=info), run.adapter)
+        card = run.write([run.put("ncbi-dev.json", files.result(run.adapter, "ncbi", "dev"))])
+        assert said in section(card, "Training")
+        assert ("80.00 without, 81.25 with it" in section(card, "Training")) == (least is not None)
 
 
 def test_an_adapter_that_a_run_went_on_from_is_named(make: Make) -> None:

@@ -16,7 +16,7 @@ from spacy.training import Example
 from spacy.util import ignore_error
 from thinc.api import Adam
 
-from spacy_openmed import adapters, backbones, recent
+from spacy_openmed import adapters, backbones, recent, sources
 from spacy_openmed.adapters import AdapterInfo
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.entities import Entity
@@ -287,6 +287,38 @@ def test_consistency(adapter, tmp_path):
     assert found() == carried
     assert found(consistency="off") == plain
     assert Predictor.load(tmp_path / "carrying")([text])[0] == carried
+
+
+def test_training_lets_go_of_what_was_fitted_to_other_weights(adapter, tmp_path):
+    own = adapters.read(adapter)
+    info = dataclasses.replace(own.info, consistency=0.0, temperature=2.0)
+    adapters.write(dataclasses.replace(own, info=info), tmp_path / "fitted")
+    nlp, pipe = make_nlp(adapter=str(tmp_path / "fitted"), model=EXACT)
+    doc = nlp.make_doc(TEXT)
+    pipe.predict([doc])
+    (head,) = pipe.shim.heads()
+    assert (head.consistency, head.temperature) == (0.0, 2.0)
+    pipe.update([Example.from_dict(doc, {"entities": [(14, 50, "DISEASE")]})], sgd=Adam(0.001))
+    (head,) = pipe.shim.heads()
+    assert (head.consistency, head.temperature) == (None, 1.0)
+    before = [e[:3] for e in pipe.predict([doc])[0]]
+    pipe.from_bytes(pipe.to_bytes())
+    assert [e[:3] for e in pipe.predict([doc])[0]] == before
+
+
+def test_weights_are_loaded_once(adapter, monkeypatch):
+    """A stream encodes ahead of the network, and that must not load it in another precision."""
+    loads = []
+    real = sources.shared_backbone
+
+    def counted(*given):
+        loads.append(given[2:])
+        return real(*given)
+
+    monkeypatch.setattr(sources, "shared_backbone", counted)
+    nlp, _ = make_nlp(adapter=str(adapter), precision="int8")
+    assert len(list(nlp.pipe([TEXT, TEXT]))) == 2
+    assert loads == [("int8", False)]
 
 
 def test_labels_are_renamed(adapter):

@@ -6,6 +6,7 @@ import gc
 import json
 import shutil
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -167,17 +168,30 @@ def test_batches_side_by_side_have_a_thread_each() -> None:
             together.wait()
         return -batch, torch.get_num_threads()
 
-    assert side_by_side(run, range(5)) == [(-batch, 1) for batch in range(5)]
+    assert side_by_side(run, range(5), 2) == [(-batch, 1) for batch in range(5)]
     # Neither this thread nor those to come are changed by it.
     found = []
     other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     other.start()
     other.join()
     assert [torch.get_num_threads(), *found] == [2, 2]
-    # One batch has all threads, and what goes wrong is said.
-    assert side_by_side(run, [7]) == [(-7, 2)]
+    # One worker has all threads, and what goes wrong is said.
+    assert side_by_side(run, [7], 1) == [(-7, 2)]
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda batch: 1 // batch, [1, 0])
+        side_by_side(lambda batch: 1 // batch, [1, 0], 2)
+
+
+@pytest.mark.usefixtures("two_torch_threads")
+def test_threads_are_divided_among_workers() -> None:
+    torch.set_num_threads(5)
+    together = threading.Barrier(2, timeout=30)
+
+    def run(_: int) -> int:
+        together.wait()
+        return torch.get_num_threads()
+
+    assert sorted(side_by_side(run, range(2), 2)) == [2, 3]
+    assert torch.get_num_threads() == 5
 
 
 @pytest.mark.usefixtures("two_torch_threads")
@@ -198,9 +212,52 @@ def test_side_by_side_gives_the_same(
 
 
 @pytest.mark.usefixtures("two_torch_threads")
-def test_wordpieces_are_shared_among_threads() -> None:
-    assert [share(n, 99_999) for n in (8192, 4096, 2048, 1500, 9)] == [4096, 2048, 1024, 1024, 9]
-    assert [share(8192, n) for n in (9000, 5000, 1500, 0)] == [4096, 2500, 1024, 1024]
+def test_wordpieces_are_shared_among_workers() -> None:
+    assert [share(n, 99_999) for n in (8192, 2048, 2047, 9)] == [
+        (2, 4096),
+        (2, 1024),
+        (1, 2047),
+        (1, 9),
+    ]
+    assert [share(8192, n) for n in (5000, 2047, 0)] == [(2, 2500), (1, 8192), (1, 8192)]
+    torch.set_num_threads(16)
+    assert share(4096, 99_999) == (4, 1024)
+
+
+def test_whoever_waits_for_another_adapter_comes_before_newcomers(
+    backbone: SharedBackbone, pair: list[Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, mask = batch(True)
+    backbone.logits(pair[0], ids, mask)
+    plain = backbone._engine
+    order, computing, waiting = [], threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> Any:
+        order.append(backbone._active)
+        computing.set()
+        waiting.wait(30)
+        return plain(*given)
+
+    monkeypatch.setattr(slow, "rebuild", plain.rebuild, raising=False)
+    monkeypatch.setattr(backbone, "_engine", slow)
+
+    def start(adapter: Adapter) -> threading.Thread:
+        thread = threading.Thread(target=backbone.logits, args=(adapter, ids, mask))
+        thread.start()
+        return thread
+
+    threads = [start(pair[0])]
+    assert computing.wait(30)
+    threads.append(start(pair[1]))
+    while not backbone._waiting:
+        time.sleep(0.001)
+    threads.append(start(pair[0]))
+    time.sleep(0.05)
+    assert order == [pair[0]]
+    waiting.set()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(map(id, order)) == sorted(map(id, [pair[0], pair[0], pair[1]]))
 
 
 def test_one_copy_of_the_same_weights(tiny_backbone: Path, tmp_path: Path) -> None:

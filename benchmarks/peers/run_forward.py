@@ -1,7 +1,6 @@
 """The network alone on packed batches: no tokenising, no decoding, no entities."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def load(job: dict[str, Any]) -> Prepare:
             for start, end in cut(len(encoding), job["window"] - special.count, job["overlap"])
         ]
         lengths = [len(window) + special.count for window in windows]
-        budget = share(job["options"]["batch_wordpieces"], sum(lengths))
+        workers, budget = share(job["options"]["batch_wordpieces"], sum(lengths))
         batches = [
             [torch.from_numpy(array) for array in pad([windows[i] for i in batch], special)]
             for batch in pack(lengths, budget)
@@ -40,7 +39,10 @@ def load(job: dict[str, Any]) -> Prepare:
             with torch.inference_mode():
                 forward(*batch)
 
-        return partial(side_by_side, one, batches)
+        def run() -> None:
+            side_by_side(one, batches, workers)
+
+        return run
 
     return prepare
 

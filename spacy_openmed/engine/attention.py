@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+# Wordpieces whose attention is computed at a time on a CPU in bf16.
+_PART = 512
+
 
 def attend(qkv: torch.Tensor, groups: Sequence[tuple[int, int]], heads: int) -> torch.Tensor:
     """Let every wordpiece look at those of its window.
@@ -28,11 +31,15 @@ def attend(qkv: torch.Tensor, groups: Sequence[tuple[int, int]], heads: int) -> 
         query, key, value = (
             qkv[rows].view(number, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         )
+        target = context[rows].view(number, length, heads, -1).transpose(1, 2)
         if plain:
-            found = _products(query, key, value)
+            # Few windows at a time, so that their scores stay in the processor's cache.
+            step = max(1, _PART // length)
+            for first in range(0, number, step):
+                some = slice(first, first + step)
+                target[some] = _products(query[some], key[some], value[some])
         else:
-            found = scaled_dot_product_attention(query, key, value, scale=1.0)
-        context[rows].view(number, length, heads, -1).copy_(found.transpose(1, 2))
+            target.copy_(scaled_dot_product_attention(query, key, value, scale=1.0))
     return context
 
 
@@ -43,10 +50,11 @@ def _products(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
     maximum is not subtracted first: both save a pass over all pairs of wordpieces. Scores too
     large or too small for that leave sums that are not finite or are zero, and are seen by it.
     """
-    scores = torch.matmul(query, key.transpose(-1, -2))
+    exponentials = torch.matmul(query, key.transpose(-1, -2)).exp_()
     ones = value.new_ones(*value.shape[:-1], 1)
-    weighed = torch.matmul(scores.exp(), torch.cat([value, ones], dim=-1))
+    weighed = torch.matmul(exponentials, torch.cat([value, ones], dim=-1))
     sums = weighed[..., -1:]
     if bool((torch.isfinite(sums) & (sums > 0)).all()):
         return weighed[..., :-1] / sums
+    scores = torch.matmul(query, key.transpose(-1, -2))
     return torch.matmul(torch.softmax(scores, dim=-1), value)

@@ -71,7 +71,7 @@ class BertEngine:
         self.precision = precision
         self.device = next(encoder.parameters()).device
         self.dtype = dtype_of(precision, self.device)
-        # GPUs have the bandwidth to lose, and fuse what CPUs do not.
+        # Measured on a CPU, where it costs 3 % of the time; on GPUs as it was.
         self.residual = torch.float32 if self.device.type == "cpu" else self.dtype
         self.heads = encoder.config.num_attention_heads
         # Of embeddings only: what is not here is the encoder's own.

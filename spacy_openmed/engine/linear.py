@@ -65,6 +65,9 @@ def apply(layer: Linear, rows: torch.Tensor, gelu: bool = False) -> torch.Tensor
     if layer.scale is None:
         found: torch.Tensor = product(rows, layer.weight, layer.bias, gelu)
         return found
+    if torch.compiler.is_compiling():
+        # Which fuses the steps, and would compile anew for every number of parts.
+        return _quantised(layer, layer.scale, rows, gelu)
     # A part at a time, which stays in the processor's cache through the steps.
     parts = [_quantised(layer, layer.scale, part, gelu) for part in rows.split(_PART)]
     return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -1,4 +1,4 @@
-"""Batches side by side, each on one thread.
+"""Batches side by side, each on few threads.
 
 A matrix product that is spread over all cores waits for the slowest of them, time and again, and
 while Python is busy on one core the others wait for that one. Batches of their own on threads of
@@ -10,7 +10,8 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -20,54 +21,86 @@ Made = TypeVar("Made")
 # Smaller batches waste the time that it takes to begin each layer.
 MIN_WORDPIECES = 1024
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+# By torch's number of threads and the number of workers that they are divided among.
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _making = threading.Lock()
 
 
-def side_by_side(run: Callable[[Given], Made], batches: Sequence[Given]) -> list[Made]:
-    """Run batches on as many threads as torch would give to each of them.
+class Share(NamedTuple):
+    """How batches are to be run.
 
-    run (Callable): Computes one batch on a CPU; it is called from several threads at once.
+    workers (int): Batches at a time.
+    wordpieces (int): Of each of them, at most.
+    """
+
+    workers: int
+    wordpieces: int
+
+
+def share(most: int, total: int) -> Share:
+    """Divide what runs at a time among torch's threads, unless the parts were too small.
+
+    most (int): Wordpieces that may run at a time.
+    total (int): All that there are.
+    """
+    at_a_time = min(most, total)
+    workers = max(1, min(torch.get_num_threads(), at_a_time // MIN_WORDPIECES))
+    return Share(workers, most if workers == 1 else at_a_time // workers)
+
+
+def side_by_side(
+    run: Callable[[Given], Made], batches: Sequence[Given], workers: int
+) -> list[Made]:
+    """Run batches on a CPU, several at a time.
+
+    run (Callable): Computes one batch; with several workers it is called from several threads.
     batches (Sequence): Handed out in this order: the largest should come first.
+    workers (int): Batches at a time; torch's threads are divided among them.
     RETURNS (list): In the order of the batches.
     """
-    threads = torch.get_num_threads()
-    if threads == 1 or len(batches) == 1:
+    if workers == 1:
         return [run(batch) for batch in batches]
-    return list(_pool(threads).map(run, batches))
+    return list(_pool(workers).map(run, batches))
 
 
-def share(most: int, total: int) -> int:
-    """Wordpieces of each batch, so that every thread has one.
+def taking_turns(compiled: bool) -> AbstractContextManager[object]:
+    """What a network is run in: torch.compile is not made for several threads at once."""
+    return threading.Lock() if compiled else nullcontext()
 
-    most (int): Wordpieces that are to run at a time; more only where there are many threads.
-    total (int): All that there are.
-    RETURNS (int): Never more than ``most``.
-    """
+
+def _pool(workers: int) -> ThreadPoolExecutor:
     threads = torch.get_num_threads()
-    return min(most, max(min(most, total) // threads, MIN_WORDPIECES))
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
     with _making:
-        if threads not in _pools:
-            ready = threading.Barrier(threads + 1)
+        if (threads, workers) not in _pools:
+            _pools[threads, workers] = _new_pool(threads, workers)
+        return _pools[threads, workers]
 
-            def one_thread() -> None:
-                # Asked for first: a thread takes over the general setting when it first looks at
-                # it. What is set is the thread's own, but also that of threads to come …
-                torch.get_num_threads()
-                torch.set_num_threads(1)
-                ready.wait()
 
-            pool = ThreadPoolExecutor(threads, "openmed", one_thread)
-            for _ in range(threads):
-                pool.submit(int)
-            ready.wait()
-            # … which are to have what those before them had.
-            torch.set_num_threads(threads)
-            _pools[threads] = pool
-        return _pools[threads]
+def _new_pool(threads: int, workers: int) -> ThreadPoolExecutor:
+    # The first workers have one more, where they cannot all have the same.
+    shares = [threads // workers + (index < threads % workers) for index in range(workers)]
+    ready = threading.Barrier(workers + 1)
+
+    def begin() -> None:
+        # Asked for first: a thread takes over the general setting when it first looks at it. What
+        # is set then is the thread's own, but also that of threads to come …
+        torch.get_num_threads()
+        torch.set_num_threads(shares.pop())
+        ready.wait()
+
+    pool = ThreadPoolExecutor(workers, "openmed", begin)
+    try:
+        for _ in range(workers):
+            pool.submit(int)
+        ready.wait()
+    except BaseException:
+        # A thread could not be started: the others would wait for it for ever.
+        ready.abort()
+        raise
+    finally:
+        # … which are to have what those before them had.
+        torch.set_num_threads(threads)
+    return pool
 
 
 def _after_fork() -> None:

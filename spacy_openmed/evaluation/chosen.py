@@ -15,7 +15,6 @@ from ..packaging import cards
 from ..predictor import Predictor
 from . import errors, evaluate, ledger, predictions, select
 from .calibration import of_predictions
-from .evaluate import Found
 from .ledger import PRECISION, TEST, Entry, Subject
 from .predictions import Predictions
 from .select import Chosen
@@ -70,8 +69,8 @@ def look(
     predictor = Predictor.load(folder, precision)
     adapters.verify_types(predictor.adapter, dataset, str(folder))
     at = evaluate.load(dataset, split, corpus)
-    twice = _Twice(predictor, edges)
-    raw, conll = evaluate.find(twice, at)
+    finds = _Thrice(predictor, edges)
+    raw, conll = evaluate.find(finds, at)
     model = describe(predictor, edges)
     found = Predictions(
         dataset=dataset,
@@ -85,43 +84,47 @@ def look(
     )
     result = {
         **evaluate.figures(at, raw, conll),
-        "calibration": _calibration(predictor, at, twice.uncalibrated, raw),
+        "calibration": _calibration(finds, at),
         **model,
         "predictions": found.sha256,
     }
     return Measured(result, found)
 
 
-class _Twice:
-    """Finds entities, with the scores of the adapter's temperature and with those of none.
+class _Thrice:
+    """Finds entities as the adapter does, and what it read, before and after calibration.
 
-    uncalibrated (list[list[Entity]]): Of all texts so far, at temperature 1.
+    What is carried to other places has the score of its source: calibration is of the rest.
+
+    before, after (list[list[Entity]]): Of all texts so far, not carried, with scores at
+        temperature 1 and at the adapter's.
     """
 
     def __init__(self, predictor: Predictor, edges: str) -> None:
         self.predictor = predictor
         self.edges = edges
-        self.uncalibrated: list[list[Entity]] = []
+        self.before: list[list[Entity]] = []
+        self.after: list[list[Entity]] = []
 
     def __call__(self, texts: Sequence[str]) -> list[list[Entity]]:
         info = self.predictor.info
         decoded = Decoded(texts, *self.predictor.tag(texts), info.types, self.edges)
-        self.uncalibrated += decoded.entities(consistency=info.consistency)
+        self.before += decoded.entities()
+        self.after += decoded.entities(info.temperature)
         return decoded.entities(info.temperature, consistency=info.consistency)
 
 
-def _calibration(
-    predictor: Predictor, at: evaluate.Split, plain: list[list[Entity]], raw: Sequence[Found]
-) -> Result | None:
+def _calibration(found: _Thrice, at: evaluate.Split) -> Result | None:
     """How far scores on raw text are off, before and after; None where nothing was found."""
-    if not any(found.entities for found in raw):
+    before, after = found.before[: len(at.raw)], found.after[: len(at.raw)]
+    if not any(after):
         return None
     flatten = registry.flatten(at.dataset)
     gold = [flatten(document.entities) for document in at.raw]
     return {
-        "temperature": predictor.info.temperature,
-        "before": of_predictions(plain[: len(raw)], gold),
-        "after": of_predictions([found.entities for found in raw], gold),
+        "temperature": found.predictor.info.temperature,
+        "before": of_predictions(before, gold),
+        "after": of_predictions(after, gold),
     }
 
 

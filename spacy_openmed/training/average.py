@@ -46,20 +46,30 @@ def average(
 ) -> dict[str, Any]:
     """Average adapters and write the result to ``output/adapter``.
 
-    folders (Sequence[Path]): Adapter folders with training records, at least two.
+    folders (Sequence[Path]): Adapter folders with training records, at least two; averages
+        among them.
     dev (Sequence[Document]): Chooses the bias of the label "O".
     output (Path): Gets ``adapter/``.
     rank (int | None): Of the LoRA, at most; None for the sum of the ranks on merged weights. Of
         runs that went on with the same LoRA it stays as it is.
     RETURNS (dict): The record that is also written to ``output/adapter/training.json``.
-    RAISES (OpenMedError): The adapters do not start from the same weights, or there is an
-        adapter in ``output`` already.
+    RAISES (OpenMedError): The adapters do not start from the same weights, a run is in two of
+        them, or there is an adapter in ``output`` already.
     """
     if (output / "adapter").exists():
         raise OpenMedError(f"{output / 'adapter'} exists. Choose another --output.")
     parts = [adapters.read(folder) for folder in folders]
     records = [_record(part, folder) for part, folder in zip(parts, folders, strict=True)]
     _check(parts, records)
+    runs = [
+        {**run, "share": run["share"] / len(parts)}
+        for part, one in zip(parts, records, strict=True)
+        for run in _runs(part, one)
+    ]
+    if len({run["adapter"] for run in runs}) < len(runs):
+        raise OpenMedError("A run is in two of these averages: it would count twice.")
+    # Averages among the parts have one in their heads.
+    earlier = sum(one.get("outside_bias", 0.0) for one in records) / len(parts)
     first = parts[0]
     lora_config, lora = _mean_of_lora(parts)
     if rank is not None and rank < lora_config["r"]:
@@ -89,19 +99,9 @@ def average(
     shifted[0] += best
     record = {
         **{key: value for key, value in records[0].items() if key not in _OF_ONE},
-        "averaged": [
-            {
-                "adapter": adapters.content_hash(part),
-                "seed": one["settings"]["optim"]["seed"],
-                "epochs": one["epochs"],
-                "seconds": one["seconds"],
-                "dev_f1": one["dev"]["f1"],
-                "warm_start": one.get("warm_start"),
-            }
-            for part, one in zip(parts, records, strict=True)
-        ],
+        "averaged": runs,
         "rank": lora_config["r"],
-        "outside_bias": best,
+        "outside_bias": earlier + best,
         "outside_biases_tried": {str(bias): 100 * s.micro.f1 for bias, s in tried.items()},
         "seconds": sum(one["seconds"] for one in records),
         # Older records have none; the energy of some of the runs would pass for that of all.
@@ -114,6 +114,24 @@ def average(
     card = {adapters.TRAINING: json.dumps(record, indent=2) + "\n"}
     adapters.write(replace(mean, bias=shifted, card=card), output / "adapter")
     return record
+
+
+def _runs(part: Adapter, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs that an adapter is the mean of, or the one that it is, with their shares."""
+    if "averaged" in record:
+        runs: list[dict[str, Any]] = record["averaged"]
+        return [{"share": 1 / len(runs), **run} for run in runs]
+    return [
+        {
+            "adapter": adapters.content_hash(part),
+            "seed": record["settings"]["optim"]["seed"],
+            "epochs": record["epochs"],
+            "seconds": record["seconds"],
+            "dev_f1": record["dev"]["f1"],
+            "warm_start": record.get("warm_start"),
+            "share": 1.0,
+        }
+    ]
 
 
 def _mean_of_lora(

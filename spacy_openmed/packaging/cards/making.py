@@ -76,8 +76,10 @@ def _average(record: dict[str, Any]) -> str:
     if "averaged" not in record:
         return "no, one run"
     own = runs(record)
+    shares = [run.get("share", 1 / len(own)) for run in own]
+    parts = f" and shares {', '.join(f'{share:.3g}' for share in shares)}" * (len(set(shares)) > 1)
     return (
-        f"of {len(own)} runs with seeds {', '.join(str(run['seed']) for run in own)}; "
+        f"of {len(own)} runs with seeds {', '.join(str(run['seed']) for run in own)}{parts}; "
         f"{record['outside_bias']} added to the logit of O, chosen on dev"
     )
 
@@ -101,8 +103,9 @@ def _consistency(least: float | None, fitted: dict[str, Any] | None) -> dict[str
         )
     f1 = fitted["f1"]
     without = f"F1 there {f1['off']:.2f} without"
+    tried = [value for key, value in f1.items() if key != "off"]
     if least is None:
-        text = f"not carried, chosen on dev: {without}, at best {max(f1.values()):.2f} with it"
+        text = f"not carried, chosen on dev: {without}, at best {max(tried):.2f} with it"
     else:
         text = (
             f"those with a score of at least {least:g} are carried to the same words elsewhere in "
