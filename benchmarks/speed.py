@@ -60,7 +60,8 @@ def table() -> str:
 
 
 def _speed(figures: dict[str, Any]) -> str:
-    return f"{figures['words_per_second']:,.0f} ({figures['times_transformers']:.2f}×)"
+    times = (figures["times_transformers_fp32"], figures["times_transformers"])
+    return f"{figures['words_per_second']:,.0f} ({times[0]:.1f}×, {times[1]:.1f}×)"
 
 
 def facts() -> list[str]:

@@ -102,8 +102,10 @@ class SharedBackbone:
             self._waiting += other
             try:
                 self._turns.wait_for(
-                    lambda: not self._running
-                    or (self._active is adapter and (other or not self._waiting))
+                    lambda: (
+                        not self._running
+                        or (self._active is adapter and (other or not self._waiting))
+                    )
                 )
             finally:
                 self._waiting -= other
