@@ -5,7 +5,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,9 @@ from .sources import BACKBONE, Head
 from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
 
 DEFAULT_BACKBONE = "minilm"
+# Of the docs that ``pipe`` works on together: enough to be packed well, and few enough that a
+# short stream has a batch to read while the network works on another.
+CHARACTERS = 100_000
 
 
 @Language.factory(
@@ -127,6 +129,19 @@ def make_openmed_ner(
         bundle_backbone=bundle_backbone,
         scorer=scorer,
     )
+
+
+def _some(stream: Iterator[Doc], most: int) -> list[Doc]:
+    """The next docs of a stream: at most so many, and no more once there are ``CHARACTERS``."""
+    docs: list[Doc] = []
+    characters = 0
+    while len(docs) < most and characters < CHARACTERS:
+        doc = next(stream, None)
+        if doc is None:
+            break
+        docs.append(doc)
+        characters += len(doc.text)
+    return docs
 
 
 class OpenMedNER(TrainablePipe):
@@ -289,12 +304,12 @@ class OpenMedNER(TrainablePipe):
         failing one goes to the error handler.
 
         stream (Iterable[Doc]): The docs.
-        batch_size (int): Docs to read ahead; they are packed into batches by wordpieces.
+        batch_size (int): At most so many docs are worked on together; fewer where they are long.
         """
         stream = iter(stream)
         with ThreadPoolExecutor(max_workers=1) as network:
             before: tuple[list[Doc], Future[list[Tagged]]] | None = None
-            while docs := list(islice(stream, batch_size)):
+            while docs := _some(stream, batch_size):
                 self._encode_ahead(docs)
                 # In this thread's context: a GPU that was asked for is noted there.
                 tagged = network.submit(copy_context().run, self._tag, docs)

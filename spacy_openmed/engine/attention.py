@@ -14,7 +14,8 @@ def attend(qkv: torch.Tensor, groups: Sequence[tuple[int, int]], heads: int) -> 
 
     qkv (float[total, 3 · hidden]): Queries (scaled already), keys and values, window after
         window.
-    groups (Sequence[tuple[int, int]]): Length and number of windows, in order.
+    groups (Sequence[tuple[int, int]]): Length and number of windows, in order; rows after them
+        belong to none.
     heads (int): Into which each of the three is divided.
     RETURNS (float[total, hidden])
     """
@@ -40,6 +41,7 @@ def attend(qkv: torch.Tensor, groups: Sequence[tuple[int, int]], heads: int) -> 
                 target[some] = _products(query[some], key[some], value[some])
         else:
             target.copy_(scaled_dot_product_attention(query, key, value, scale=1.0))
+    context[start:] = 0
     return context
 
 
