@@ -4,6 +4,8 @@ python benchmarks/speed.py
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +66,21 @@ def _speed(figures: dict[str, Any]) -> str:
     return f"{figures['words_per_second']:,.0f} ({times[0]:.1f}×, {times[1]:.1f}×)"
 
 
-def facts() -> list[str]:
-    """What the other benchmarks found, a line each."""
-    engine, many = result("engine.json"), result("many_adapters.json")
-    linear, flat = result("linear_time.json")["rows"], result("flat_memory.json")
-    workers, kills = result("annotate_workers.json"), result("annotate_kills.json")
+def _of_the_machine() -> str:
+    engine = result("engine.json")
     shares = ", ".join(
-        f"{name} {100 * engine['pipe_of_forward'][name]:.0f} %" for name in ("fp32", "bf16", "int8")
+        f"{name} {100 * share:.0f} %" for name, share in engine["pipe_of_forward"].items()
     )
     tops = ", ".join(
         f"{name} {100 * share:.0f} %" for name, share in engine["forward_of_matrix_product"].items()
     )
+    return (
+        f"`nlp.pipe`, from text to `doc.ents`, as a share of the network alone: {shares}; the "
+        f"network as a share of the machine's matrix products: {tops}."
+    )
+
+
+def _scores() -> str:
     scores = ", ".join(
         f"{name} {result(path)['raw']['f1']:.2f}"
         for name, path in (
@@ -83,22 +89,59 @@ def facts() -> list[str]:
             ("int8", "precision/ncbi-int8.json"),
         )
     )
-    ratios = [row["ratio to first"] for row in linear]
-    return [
-        f"- `nlp.pipe`, from text to `doc.ents`, as a share of the network alone: {shares}; the "
-        f"network as a share of the machine's matrix products: {tops}.",
-        f"- F1 on the test split of `ncbi`: {scores}.",
-        f"- {many['adapters']} adapters in one pipeline: {many['memory_ratio']:.2f} times the "
-        f"memory and {many['time_ratio']:.1f} times the time of one.",
-        f"- Time per word on texts of {linear[0]['words']:,} to {linear[-1]['words']:,} words: "
-        f"{min(ratios):.2f} to {max(ratios):.2f} of that on the shortest.",
-        f"- Memory over {flat['rows'][-1]['documents']:,} abstracts ({flat['words']:,} words): "
+    return f"F1 on the test split of `ncbi`: {scores}."
+
+
+def _many_adapters() -> str:
+    many = result("many_adapters.json")
+    return (
+        f"{many['adapters']} adapters in one pipeline: {many['memory_ratio']:.2f} times the memory "
+        f"and {many['time_ratio']:.1f} times the time of one."
+    )
+
+
+def _long_texts() -> str:
+    rows = result("linear_time.json")["rows"]
+    ratios = [row["ratio to first"] for row in rows]
+    return (
+        f"Time per word on texts of {rows[0]['words']:,} to {rows[-1]['words']:,} words: "
+        f"{min(ratios):.2f} to {max(ratios):.2f} of that on the shortest."
+    )
+
+
+def _memory() -> str:
+    flat = result("flat_memory.json")
+    return (
+        f"Memory over {flat['rows'][-1]['documents']:,} abstracts ({flat['words']:,} words): "
         f"{flat['after_first_mb']:,.0f} MB after the first thousand, {flat['last_mb']:,.0f} MB at "
-        f"the end, {flat['most_mb']:,.0f} MB at most.",
-        f"- `annotate` with two Ray workers, one thread each: {workers['ratio']:.2f} times as fast "
-        f"as with one. Killed {len(kills['kills'])} times and resumed, its output was "
-        f"{'that' if kills['identical'] else 'not that'} of an unbroken run.",
-    ]
+        f"the end, {flat['most_mb']:,.0f} MB at most."
+    )
+
+
+def _workers() -> str:
+    ratio = result("annotate_workers.json")["ratio"]
+    return (
+        f"`annotate` with two Ray workers, one thread each: {ratio:.2f} times as fast as with one."
+    )
+
+
+def _kills() -> str:
+    kills = result("annotate_kills.json")
+    same = "that" if kills["identical"] else "not that"
+    return (
+        f"`annotate` killed {len(kills['kills'])} times and resumed: its output is {same} of an "
+        f"unbroken run."
+    )
+
+
+FACTS = (_of_the_machine, _scores, _many_adapters, _long_texts, _memory, _workers, _kills)
+
+
+def facts() -> Iterator[str]:
+    """What the other benchmarks found, a line each; of those that were not run, nothing."""
+    for fact in FACTS:
+        with suppress(FileNotFoundError):
+            yield f"- {fact()}"
 
 
 def written(readme: str) -> str:
