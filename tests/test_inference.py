@@ -213,15 +213,15 @@ def test_side_by_side_gives_the_same(
 
 @pytest.mark.usefixtures("two_torch_threads")
 def test_wordpieces_are_shared_among_workers() -> None:
-    assert [share(n, 99_999) for n in (8192, 2048, 2047, 9)] == [
+    assert [share(n, 99_999) for n in (8192, 1024, 1023, 9)] == [
         (2, 4096),
-        (2, 1024),
-        (1, 2047),
+        (2, 512),
+        (1, 1023),
         (1, 9),
     ]
-    assert [share(8192, n) for n in (5000, 2047, 0)] == [(2, 2500), (1, 8192), (1, 8192)]
+    assert [share(8192, n) for n in (5000, 1023, 0)] == [(2, 2500), (1, 8192), (1, 8192)]
     torch.set_num_threads(16)
-    assert share(4096, 99_999) == (4, 1024)
+    assert share(4096, 99_999) == (8, 512)
 
 
 def test_whoever_waits_for_another_adapter_comes_before_newcomers(

@@ -19,7 +19,7 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 # Smaller batches waste the time that it takes to begin each layer.
-MIN_WORDPIECES = 1024
+MIN_WORDPIECES = 512
 
 # By torch's number of threads and the number of workers that they are divided among.
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
