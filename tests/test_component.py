@@ -458,14 +458,14 @@ def test_split_does_not_depend_on_the_tokenizer(adapter):
 
 
 def poison(monkeypatch, pipe):
-    predict = pipe.predict
+    tag = pipe._tag
 
     def fail(docs):
         if any("poison" in doc.text for doc in docs):
             raise RuntimeError("poisoned")
-        return predict(docs)
+        return tag(docs)
 
-    monkeypatch.setattr(pipe, "predict", fail)
+    monkeypatch.setattr(pipe, "_tag", fail)
 
 
 def test_a_failing_doc_costs_no_other(adapter, monkeypatch):
@@ -620,7 +620,7 @@ def test_learns_and_leaves_the_backbone_alone(tiny_backbone, adapter):
 def test_precision_is_of_inference_and_can_be_changed(adapter):
     _, pipe = make_nlp(adapter=str(adapter))
     exact = logits_of(pipe)
-    for precision, close in (("bf16", 0.3), ("int8", 1.0), ("fp32", 1e-6)):
+    for precision, close in (("bf16", 0.5), ("int8", 1.0), ("fp32", 1e-6)):
         pipe.cfg["precision"] = precision
         found = logits_of(pipe)
         assert pipe.shim.backbone.precision == precision
