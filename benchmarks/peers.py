@@ -229,6 +229,19 @@ def interpreter(peer: str, venvs: Path) -> str:
     return str(python)
 
 
+def _once(known: dict[str, str | Failed], peer: str, venvs: Path) -> str:
+    """``interpreter`` for all settings of a peer: what failed for one is not tried for the next."""
+    if peer not in known:
+        try:
+            known[peer] = interpreter(peer, venvs)
+        except Failed as error:
+            known[peer] = error
+    found = known[peer]
+    if isinstance(found, Failed):
+        raise found
+    return found
+
+
 def environment(threads: int) -> dict[str, str]:
     """Of every peer: the same threads, and nothing from the network."""
     pools = ("OMP", "MKL", "OPENBLAS", "RAYON")
@@ -292,6 +305,7 @@ def take_turns(
     RAISES (SystemExit): Without ``openmed_ner`` in fp32 there is nothing to compare with.
     """
     measured = {setting: Measured() for setting in chosen}
+    pythons: dict[str, str | Failed] = {}
     for number in range(1, rounds + 1):
         folder = work / f"round-{number}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -300,7 +314,7 @@ def take_turns(
                 continue
             print(f"round {number} of {rounds}: {setting}", flush=True)
             try:
-                python = interpreter(setting.peer, venvs)
+                python = _once(pythons, setting.peer, venvs)
                 results.rounds.append(measure(setting, python, job, folder))
             except Failed as error:
                 results.failed = str(error)
@@ -497,16 +511,6 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path, threads: int) -> None:
         figure.savefig(part, format=path.suffix.lower().lstrip("."), dpi=150)
 
 
-def processor() -> str:
-    """What the processor calls itself, where that is known."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -530,6 +534,7 @@ def main() -> None:
         parser.error(f"--plot {arguments.plot}: choose a name that ends in {', '.join(PLOTS)}")
     from spacy_openmed import adapters
     from spacy_openmed.files import check_writable, write_json
+    from spacy_openmed.training.energy import cpu_name
 
     for path in (arguments.json, arguments.plot):
         if path is not None:
@@ -577,7 +582,7 @@ def main() -> None:
     if arguments.json is not None:
         facts = {
             "machine": platform.machine(),
-            "processor": processor(),
+            "processor": cpu_name(),
             "threads": arguments.threads,
             "rounds": arguments.rounds,
             "adapter": arguments.adapter,

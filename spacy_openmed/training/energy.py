@@ -322,7 +322,7 @@ def _gpu_names() -> list[str]:
 def _description(gpus: Sequence[str]) -> str:
     if gpus:
         return ", ".join(f"{number} × {name}" for name, number in Counter(gpus).items())
-    cpu = f"{_cpu_name()} ({os.cpu_count()} threads)"
+    cpu = f"{cpu_name()} ({os.cpu_count()} threads)"
     return f"{_machines()} × {cpu}" if _machines() > 1 else cpu
 
 
@@ -368,7 +368,8 @@ def _cpu_tdp() -> dict[str, Any]:
     return _tdp(float(watts * sockets * _machines()), "codecarbon", note)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself, where that is known."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines():
             key, _, value = line.partition(":")

@@ -101,11 +101,15 @@ def _calibration(material: Material) -> Section:
             ("Brier score", "brier", 1, 3),
         )
     ]
+    carried = (
+        "A mention that was carried has the score of the one that it repeats, and is not counted. "
+    )
     return Section(
         "Calibration",
         [
             f"A score is meant to be the probability that exactly this span with this label is "
-            f"right. On {where(main.content)}, {after['entities']:,} entities found, before and "
+            f"right. {carried if material.adapter.info.consistency is not None else ''}"
+            f"On {where(main.content)}, {after['entities']:,} entities found, before and "
             f"after logits are divided by the temperature {found['temperature']:g}:",
             markdown(["", "before", "after"], rows),
             cited([main]),
