@@ -28,7 +28,7 @@ from typing import Any
 
 HERE = Path(__file__).parent / "peers"
 # Texts of each set; sentences are those of the abstracts.
-SETS = {"sentences": 300, "abstracts": 80, "papers": 2}
+SETS = {"sentences": 400, "abstracts": 200, "papers": 3}
 ABSTRACTS, PAPERS = "bc5cdr-disease", "linnaeus"
 OWN, HUGGING_FACE = "openmed_ner", "transformers"
 REFERENCE = (OWN, "fp32")
