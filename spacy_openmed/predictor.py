@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from . import adapters, backbones
 from .adapters import Adapter, AdapterInfo
-from .decoding import decode
+from .checkpoints import Checkpoint, SharedCheckpoint
+from .decoding import decode, units
 from .entities import Entity
 from .inference import Floats, Forward, SharedBackbone, shared_backbone, tag
-from .windows import Encoding, encode_batch
+from .windows import Encoding, encode_batch, special_tokens
 
 
 class NetworkPredictor:
@@ -108,3 +109,48 @@ class Predictor(NetworkPredictor):
         backbone = shared_backbone(backbones.find(adapter.info.backbone), precision=precision)
         backbone.check(adapter, str(folder))
         return cls(adapter, backbone)
+
+
+class CheckpointPredictor:
+    """A token-classification checkpoint, run as it is.
+
+    checkpoint (Checkpoint): Labels and tokenizer are taken from it.
+    network (SharedCheckpoint): Its network.
+    window, overlap (int): Wordpieces; a network that reads fewer than a window gets fewer.
+    batch_wordpieces (int): Of what runs at a time, padding included.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        network: SharedCheckpoint,
+        window: int = 256,
+        overlap: int = 50,
+        batch_wordpieces: int = 4096,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.network = network
+        self.window = min(window, network.positions or window)
+        self.overlap = overlap
+        self.batch_wordpieces = batch_wordpieces
+
+    def __call__(self, texts: Sequence[str], edges: str = "word") -> list[list[Entity]]:
+        """Find the entities of some texts; see ``NetworkPredictor``."""
+        network, scheme = self.network, self.checkpoint.scheme
+        tokenizer = self.checkpoint.tokenizer
+        encodings = network.recent.encode(texts, tokenizer)
+        logits = tag(
+            encodings,
+            network.logits,
+            special_tokens(tokenizer, network.pad),
+            scheme.count,
+            self.window,
+            self.overlap,
+            self.batch_wordpieces,
+            network.side_by_side,
+        )
+        in_bio = [
+            scheme.to_bio(rows, units(text, encoding, edges))
+            for text, encoding, rows in zip(texts, encodings, logits, strict=True)
+        ]
+        return decode(texts, encodings, in_bio, scheme.types, edges)

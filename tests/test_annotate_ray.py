@@ -14,7 +14,7 @@ from test_annotate_runs import adapter as adapter
 from test_annotate_runs import source as source
 
 from spacy_openmed.bulk import annotator, cluster, run
-from spacy_openmed.bulk.annotator import Adapters, Annotator
+from spacy_openmed.bulk.annotator import Annotator, Models
 from spacy_openmed.bulk.ledger import folder_of
 from spacy_openmed.bulk.records import Found, Part, Skipped
 from spacy_openmed.bulk.results import Result
@@ -28,8 +28,8 @@ DEADLY_ONCE = "This text is deadly once."
 
 
 @dataclass(frozen=True)
-class Deadly(Adapters):
-    """Adapters that some texts kill.
+class Deadly(Models):
+    """Models that some texts kill.
 
     remembers (Path): Made at the first death of the second text.
     """
@@ -70,11 +70,11 @@ def test_two_workers_give_the_same_and_outlive_texts_that_kill(
     expected = tmp_path / "expected.jsonl"
     run.annotate(options(without, expected, adapter, part_documents=2))
 
-    def find(chosen: Any) -> Adapters:
-        found = Adapters.find(chosen)
-        return Deadly(found.files, found.folders, found.precision, tmp_path / "died")
+    def find(chosen: Any) -> Models:
+        found = Models.find(chosen)
+        return Deadly(**vars(found), remembers=tmp_path / "died")
 
-    monkeypatch.setattr(run, "Adapters", SimpleNamespace(find=find))
+    monkeypatch.setattr(run, "Models", SimpleNamespace(find=find))
     # Each death takes the start of a process.
     monkeypatch.setattr(cluster, "_ATTEMPTS", 2)
     output = tmp_path / "out.jsonl"
@@ -149,7 +149,7 @@ def test_parts_in_any_order_with_a_stop_between_give_the_same(
         import pyarrow as pa
 
         parts = list(cluster._Reader(run.options, wanted)(pa.table({"source": missing})))
-        worker = cluster._Worker(run.options, run.adapters, run.format, threads, remote, 3)
+        worker = cluster._Worker(run.options, run.models, run.format, threads, remote, 3)
         stop = stops.pop(0)
         for number, part in enumerate(reversed(parts)):
             if stop and number == 2:
@@ -220,7 +220,7 @@ def test_a_part_that_was_begun_too_often_is_given_up(
     monkeypatch.setattr(
         annotator.Annotator, "annotate", lambda *args: pytest.fail("it would die again")
     )
-    worker = cluster._Worker(chosen, Adapters.find(chosen), "jsonl", 1, attempts, 3)
+    worker = cluster._Worker(chosen, Models.find(chosen), "jsonl", 1, attempts, 3)
     part = Part(0, 2, skipped=[Skipped("in.jsonl:1", "bad")], last=True)
     (row,) = worker(pa.table({"part": [part.to_bytes()]})).to_pylist()
     result = Result.from_bytes(row["result"])

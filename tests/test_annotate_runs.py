@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import spacy
 import typer
+from checkpoint_files import SCHEMES, make_checkpoint
 from test_component import make_adapter
 from typer.testing import CliRunner
 
@@ -196,7 +197,7 @@ def test_another_run_is_not_gone_on_with(
     stop_after(100)
     with pytest.raises(OpenMedError, match="--resume goes on with it, --overwrite"):
         run.annotate(options(source, output, adapter))
-    with pytest.raises(OpenMedError, match=r"adapters\.ncbi was \w{64}, is absent"):
+    with pytest.raises(OpenMedError, match=r"models\.ncbi was \w{64}, is absent"):
         run.annotate(options(source, output, other, resume=True))
     with pytest.raises(OpenMedError, match="id field was id, is pmid"):
         run.annotate(options(source, output, adapter, resume=True, id_field="pmid"))
@@ -262,7 +263,7 @@ def test_two_runs_of_one_output_do_not_meet(
 def test_an_input_in_which_nothing_can_be_read_is_refused_at_once(
     adapter: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(annotator.Adapters, "load", lambda self: pytest.fail("too late"))
+    monkeypatch.setattr(annotator.Models, "load", lambda self: pytest.fail("too late"))
     output = tmp_path / "out.jsonl"
     with pytest.raises(OpenMedError, match=r"in\.jsonl:1: no field 'note' \(fields: id, text\)"):
         run.annotate(options(source, output, adapter, text_field="note"))
@@ -353,10 +354,33 @@ def test_progress_shows_rates_and_what_is_left(
     assert "23/23" in shown and "doc/s" in shown and "words/s" in shown
 
 
+def test_checkpoints_give_what_the_pipeline_finds_with_them(
+    tiny_backbone: Path, adapter: Path, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", tiny_backbone, SCHEMES["bioes"])
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    run.annotate(options(source, output, adapter, checkpoints=(str(checkpoint),)))
+    nlp = spacy.blank("en")
+    nlp.add_pipe("openmed_ner", config={"checkpoint": str(checkpoint), "precision": "fp32"})
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    found = [[e for e in row["entities"] if e["dataset"] == "model"] for row in rows]
+    expected = [[(e.start_char, e.end_char, e.label_) for e in doc.ents] for doc in nlp.pipe(TEXTS)]
+    assert [[(e["start"], e["end"], e["label"]) for e in mine] for mine in found] == expected
+    assert sum(map(len, expected)) > 3
+    assert any(e["dataset"] == "ncbi" for row in rows for e in row["entities"])
+    with pytest.raises(OpenMedError, match="would both be 'model'"):
+        run.annotate(
+            options(source, tmp_path / "b.jsonl", checkpoints=(str(checkpoint), f"{checkpoint}/"))
+        )
+    with pytest.raises(OpenMedError, match="was not found"):
+        run.annotate(options(source, tmp_path / "c.jsonl", checkpoints=("nobody/nothing",)))
+
+
 def test_adapters_of_one_name_are_refused(adapter: Path, source: Path, tmp_path: Path) -> None:
-    with pytest.raises(OpenMedError, match="both adapters for 'ncbi'"):
+    with pytest.raises(OpenMedError, match="would both be 'ncbi'"):
         run.annotate(options(source, tmp_path / "out.jsonl", adapter, adapter))
-    with pytest.raises(OpenMedError, match="Give --dataset, --adapter or both"):
+    with pytest.raises(OpenMedError, match="Give --dataset, --adapter or --checkpoint"):
         options(source, tmp_path / "out.jsonl")
 
 

@@ -1,91 +1,125 @@
-"""Texts to entities of several adapters, without spaCy."""
+"""Texts to entities of several adapters and checkpoints, without spaCy."""
 
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..entities import Entity
 from ..errors import OpenMedError
 from .options import Options
 from .records import Found, Part, Skipped
 from .results import Result
 
 if TYPE_CHECKING:
-    from ..predictor import Predictor
     from .writers import Writer
 
+# Texts to the entities of each.
+Find = Callable[[Sequence[str]], list[list[Entity]]]
 _DIGITS = 4
 
 
 @dataclass(frozen=True)
-class Adapters:
-    """The adapters of a run, by the name that their entities are given.
+class Models:
+    """The adapters and checkpoints of a run, by the name that their entities are given.
 
-    files (dict[str, dict[str, bytes]]): Their contents, so that a machine needs only backbones.
+    files (dict[str, dict[str, bytes]]): Contents of the adapters, so that a machine needs only
+        backbones.
     folders (dict[str, Path]): Where they are from.
+    checkpoints (dict[str, dict[str, bytes]]): What describes the checkpoints; their weights are
+        looked for on the machine that runs them.
     precision (str): What is computed in: not "auto", so that it is the same on all machines.
     """
 
     files: dict[str, dict[str, bytes]]
     folders: dict[str, Path]
+    checkpoints: dict[str, dict[str, bytes]]
     precision: str
 
     @classmethod
-    def find(cls, options: Options) -> "Adapters":
+    def find(cls, options: Options) -> "Models":
         """Those that the options name.
 
-        RAISES (OpenMedError): There is none for a dataset, a folder is none, or two would have
-            the same name; or an unknown precision.
+        RAISES (OpenMedError): There is none for a dataset, a folder is none, a checkpoint cannot
+            be found or run, or two would have the same name; or an unknown precision.
         """
-        from .. import adapters
+        from .. import adapters, checkpoints
         from ..precision import resolve_inference
 
         precision = resolve_inference(options.precision, _device())
         folders = {name: adapters.find(name, options.backbone) for name in options.datasets}
+        places = {name: str(folder) for name, folder in folders.items()}
+
+        def take(name: str, place: str) -> None:
+            if name in places:
+                raise OpenMedError(
+                    f"{place} and {places[name]} would both be '{name}': their entities could not "
+                    f"be told apart. Annotate with one after the other."
+                )
+            places[name] = place
+
         for folder in options.adapters:
             name = adapters.read(folder).info.dataset or folder.name
-            if name in folders:
-                raise OpenMedError(
-                    f"{folder} and {folders[name]} are both adapters for '{name}': their entities "
-                    f"could not be told apart. Annotate with one after the other."
-                )
+            take(name, str(folder))
             folders[name] = folder
+        described = {}
+        for wanted in options.checkpoints:
+            name = Path(wanted.partition("@")[0]).name
+            take(name, wanted)
+            described[name] = checkpoints.read(wanted).to_files()
         files = {name: adapters.to_files(adapters.read(f)) for name, f in folders.items()}
-        return cls(files, folders, precision)
+        return cls(files, folders, described, precision)
 
     def hashes(self) -> dict[str, str]:
         """What tells whether they are still the same."""
-        from .. import adapters
+        from .. import adapters, checkpoints
 
         return {
             name: adapters.content_hash(adapters.from_files(files, str(self.folders[name])))
             for name, files in self.files.items()
+        } | {
+            name: checkpoints.from_files(files, name).ref.sha256
+            for name, files in self.checkpoints.items()
         }
 
     def load(self) -> "Annotator":
-        """Put them on their backbones, of which there is one copy each.
+        """Put the adapters on their backbones, of which there is one copy each; load checkpoints.
 
-        RAISES (OpenMedError): A backbone is missing, or not the right one.
+        RAISES (OpenMedError): A backbone or a checkpoint is missing, or not the right one.
         """
+        return Annotator(
+            {
+                **{name: self._adapter(name) for name in self.files},
+                **{name: self._checkpoint(name) for name in self.checkpoints},
+            }
+        )
+
+    def _adapter(self, name: str) -> "Find":
         from .. import adapters, backbones
         from ..inference import shared_backbone
         from ..predictor import Predictor
 
-        predictors = {}
-        for name, files in self.files.items():
-            source = str(self.folders[name])
-            adapter = adapters.from_files(files, source)
-            # An installed package may carry the backbone beside its adapter.
-            bundle = self.folders[name].parent / "backbone"
-            bundled = bundle if (bundle / backbones.CONFIG).is_file() else None
-            folder = backbones.find(adapter.info.backbone, bundled)
-            backbone = shared_backbone(folder, _device(), self.precision)
-            backbone.check(adapter, source)
-            predictors[name] = Predictor(adapter, backbone)
-        return Annotator(predictors)
+        source = str(self.folders[name])
+        adapter = adapters.from_files(self.files[name], source)
+        # An installed package may carry the backbone beside its adapter.
+        bundle = self.folders[name].parent / "backbone"
+        bundled = bundle if (bundle / backbones.CONFIG).is_file() else None
+        folder = backbones.find(adapter.info.backbone, bundled)
+        backbone = shared_backbone(folder, _device(), self.precision)
+        backbone.check(adapter, source)
+        return Predictor(adapter, backbone)
+
+    def _checkpoint(self, name: str) -> "Find":
+        from .. import checkpoints
+        from ..predictor import CheckpointPredictor
+
+        checkpoint = checkpoints.from_files(self.checkpoints[name], name)
+        folder = checkpoints.find(checkpoint.ref)
+        network = checkpoints.shared_checkpoint(folder, _device(), self.precision)
+        return CheckpointPredictor(checkpoint, network)
 
 
 def _device() -> str:
@@ -105,14 +139,14 @@ def limit_threads(threads: int) -> None:
 class Annotator:
     """Annotates the parts of a run.
 
-    predictors (Mapping[str, Predictor]): By the name that their entities are given.
+    predictors (Mapping[str, Find]): By the name that their entities are given.
     """
 
-    def __init__(self, predictors: "Mapping[str, Predictor]") -> None:
+    def __init__(self, predictors: "Mapping[str, Find]") -> None:
         self.predictors = predictors
 
     def __call__(self, texts: Sequence[str]) -> list[list[Found]]:
-        """What all adapters find, in text order; those of one adapter are disjoint."""
+        """What all find, in text order; the entities of each are disjoint."""
         found: list[list[Found]] = [[] for _ in texts]
         for name, predictor in self.predictors.items():
             for mine, entities in zip(found, predictor(texts), strict=True):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OpenMedError
 from ..ray_session import connect
 from . import readers, writers
-from .annotator import Adapters, limit_threads
+from .annotator import Models, limit_threads
 from .options import Options
 from .records import Part, parts
 from .results import Result
@@ -137,7 +137,7 @@ def _results(ray: Any, run: "Run", threads: int) -> Iterator[tuple[Result, bool]
     )
     annotated = read.map_batches(
         _Worker,
-        fn_constructor_args=(options, run.adapters, run.format, threads, attempts, _ATTEMPTS),
+        fn_constructor_args=(options, run.models, run.format, threads, attempts, _ATTEMPTS),
         batch_size=1,
         batch_format="pyarrow",
         # One to work on, one that waits.
@@ -196,14 +196,14 @@ class _Worker:
     def __init__(
         self,
         options: Options,
-        adapters: Adapters,
+        models: Models,
         format: str,
         threads: int,
         attempts: Any,
         limit: int,
     ) -> None:
         limit_threads(threads)
-        self.annotator = adapters.load()
+        self.annotator = models.load()
         self.writer = writers.writer(format, options.output)
         self.attempts = attempts
         self.limit = limit

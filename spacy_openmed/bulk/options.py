@@ -18,6 +18,8 @@ class Options:
     output (Path): A file or folder, as its format is.
     datasets (tuple[str, ...]): Each is annotated with its best installed adapter.
     adapters (tuple[Path, ...]): Adapter folders, besides.
+    checkpoints (tuple[str, ...]): Hugging Face models for token classification, besides: folders
+        or ids on the hub.
     backbone (str | None): Only adapters of ``datasets`` on this one are taken.
     input_format, output_format (str | None): Names; None goes by the suffix.
     text_field, id_field (str): Names of fields (jsonl) or columns (csv, parquet).
@@ -35,6 +37,7 @@ class Options:
     output: Path
     datasets: tuple[str, ...] = ()
     adapters: tuple[Path, ...] = ()
+    checkpoints: tuple[str, ...] = ()
     backbone: str | None = None
     input_format: str | None = None
     output_format: str | None = None
@@ -51,8 +54,8 @@ class Options:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        if not self.datasets and not self.adapters:
-            raise OpenMedError("Give --dataset, --adapter or both: what to look for.")
+        if not (self.datasets or self.adapters or self.checkpoints):
+            raise OpenMedError("Give --dataset, --adapter or --checkpoint: what to look for.")
         if self.resume and self.overwrite:
             raise OpenMedError("--resume goes on, --overwrite starts anew: give one of them.")
 
@@ -63,6 +66,10 @@ class Options:
             input=self.input.absolute(),
             output=self.output.absolute(),
             adapters=tuple(folder.absolute() for folder in self.adapters),
+            checkpoints=tuple(
+                str(Path(name).absolute()) if Path(name).is_dir() else name
+                for name in self.checkpoints
+            ),
         )
 
     @property

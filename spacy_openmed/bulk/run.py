@@ -10,7 +10,7 @@ from ..corpora.documents import Document
 from ..errors import OpenMedError
 from ..files import only_one
 from . import readers, sources, writers
-from .annotator import Adapters, limit_threads
+from .annotator import Models, limit_threads
 from .ledger import Ledger
 from .options import Options
 from .progress import Progress
@@ -28,7 +28,7 @@ class Run:
 
     options (Options): What is asked for.
     sources (list[Source]): The input.
-    adapters (Adapters): What to look for.
+    models (Models): What finds it.
     format (str), writer (Writer): Of the output.
     ledger (Ledger): What is done.
     begun, ended (float): When the first part was begun by this command, and the last one done.
@@ -36,7 +36,7 @@ class Run:
 
     options: Options
     sources: list[Source]
-    adapters: Adapters
+    models: Models
     format: str
     writer: Writer
     ledger: Ledger
@@ -84,7 +84,7 @@ def annotate(options: Options) -> Summary | None:
     if not _to_do(options, ledger):
         return None
     writer = writers.writer(format_name, options.output)
-    run = Run(options, found, Adapters.find(options), format_name, writer, ledger)
+    run = Run(options, found, Models.find(options), format_name, writer, ledger)
     facts = {
         "spacy-openmed": __version__,
         "input": sources.facts(found),
@@ -93,8 +93,8 @@ def annotate(options: Options) -> Summary | None:
         "text field": options.text_field,
         "id field": options.id_field,
         "documents of a part": options.part_documents,
-        "adapters": run.adapters.hashes(),
-        "precision": run.adapters.precision,
+        "models": run.models.hashes(),
+        "precision": run.models.precision,
     }
     with only_one(ledger.folder / _LOCK, "annotation"):
         try:
@@ -146,7 +146,7 @@ def _here(run: Run) -> None:
     """Annotate in this process."""
     if run.options.threads:
         limit_threads(run.options.threads)
-    annotator = run.adapters.load()
+    annotator = run.models.load()
     for index in run.missing():
         rows = readers.read(run.sources[index], run.options)
         done = run.ledger.done(index)

@@ -14,6 +14,11 @@ def annotate(
     output: Path = typer.Argument(..., metavar="OUTPUT", help="A file, for some formats a folder"),
     dataset: list[str] = typer.Option([], help="Dataset id, e.g. ncbi; several times for several"),
     adapter: list[Path] = typer.Option([], help="Adapter folder; several times for several"),
+    checkpoint: list[str] = typer.Option(
+        [],
+        help="Hugging Face model for token classification, a folder or an id on the hub; "
+        "several times for several",
+    ),
     backbone: str | None = typer.Option(None, help="Backbone id for --dataset [the best one]"),
     input_format: str | None = typer.Option(
         None,
@@ -57,6 +62,7 @@ def annotate(
             output=output,
             datasets=tuple(dict.fromkeys(dataset)),
             adapters=tuple(adapter),
+            checkpoints=tuple(dict.fromkeys(checkpoint)),
             backbone=backbone,
             input_format=input_format,
             output_format=output_format,
