@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import hub
 from .errors import OpenMedError
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def _candidates(
         if online and os.environ.get(ALLOW_HUB) == "1":
             try:
                 yield _or_absent(f"Hugging Face hub {ref.hub_id}", _in_hub(ref, online=True))
-            except _NotDownloaded as error:
+            except hub.NotThere as error:
                 yield f"Hugging Face hub {ref.hub_id}: {error}", None
         elif online:
             yield f"Hugging Face hub (not allowed; set {ALLOW_HUB}=1 to allow it)", None
@@ -244,25 +245,12 @@ def _in_package(package: str, folder: str) -> Path | None:
     return Path(str(distribution.locate_file(folder)))
 
 
-class _NotDownloaded(Exception):
-    """What the hub library said."""
-
-
 def _in_hub(ref: BackboneRef, online: bool) -> Path | None:
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(
-            snapshot_download(
-                ref.hub_id,
-                revision=ref.revision or None,
-                local_files_only=not online,
-                allow_patterns=list(FILES),
-            )
-        )
-    except Exception as error:  # the hub library has a dozen ways to say "not there"
+        return hub.snapshot(ref.hub_id, ref.revision, FILES, online)
+    except hub.NotThere:
         if online:
-            raise _NotDownloaded(" ".join(str(error).split())) from error
+            raise
         return None
 
 

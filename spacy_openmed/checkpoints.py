@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from . import hub
 from .backbones import ALLOW_HUB, CONFIG, WEIGHTS, file_sha256, load_tokenizer
 from .engine import Engine, build, with_padding
 from .engine.bert import fits
@@ -222,20 +223,11 @@ def _candidates(ref: CheckpointRef, bundled: Path | None) -> Iterator[tuple[str,
 
 
 def _on_the_hub(ref: CheckpointRef, online: bool) -> Iterator[tuple[str, Path | None]]:
-    from huggingface_hub import snapshot_download
-
     place = "Hugging Face hub" if online else "local Hugging Face cache"
     try:
-        folder = Path(
-            snapshot_download(
-                ref.name,
-                revision=ref.revision or None,
-                local_files_only=not online,
-                allow_patterns=list(_FILES),
-            )
-        )
-    except Exception as error:  # the hub library has a dozen ways to say "not there"
-        yield f"{place}: {' '.join(str(error).split()) if online else 'absent'}", None
+        folder = hub.snapshot(ref.name, ref.revision, _FILES, online)
+    except hub.NotThere as error:
+        yield f"{place}: {error if online else 'absent'}", None
         return
     # Other programs leave a part of a repository in the cache; the hub may have the rest.
     partial = not online and not (folder / WEIGHTS).is_file()

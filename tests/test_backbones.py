@@ -14,7 +14,7 @@ from spm import SENTENCES, train_sentencepiece
 from transformers import AutoConfig, AutoModel, BertConfig, BertForMaskedLM
 from typer.testing import CliRunner
 
-from spacy_openmed import backbone_import, backbones
+from spacy_openmed import backbone_import, backbones, hub
 from spacy_openmed.backbone_import import import_backbone
 from spacy_openmed.backbones import BackboneRef
 from spacy_openmed.cli.app import app
@@ -145,7 +145,7 @@ def test_what_the_hub_says_is_told_with_all_that_was_tried(
 ) -> None:
     def refuse(ref: BackboneRef, online: bool) -> None:
         if online:
-            raise backbones._NotDownloaded("401 Client Error")
+            raise hub.NotThere("401 Client Error")
 
     monkeypatch.setattr(backbones, "_in_hub", refuse)
     monkeypatch.setenv(backbones.ALLOW_HUB, "1")
