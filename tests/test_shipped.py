@@ -138,6 +138,16 @@ def test_readme_shows_the_measured_speed() -> None:
     assert speed.written(readme) == readme
 
 
+def test_readme_says_how_large_adapters_and_backbones_are() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf8").split())
+    sizes = [sum(f.stat().st_size for f in folder.glob("*.safetensors")) for folder in SHIPPED]
+    assert f"in the package, {min(sizes) / 1e6:.1f} to {max(sizes) / 1e6:.1f} MB each" in readme
+    found = json.loads((ROOT / "benchmarks" / "results" / "true_size.json").read_text())
+    small, *large = [row["encoder"] for row in found["rows"]]
+    times = f"{min(large) / small:.0f} to {max(large) / small:.0f} times as large"
+    assert readme.count(times) == 2
+
+
 def test_the_report_is_of_the_recorded_figures() -> None:
     folder = suite.SUITE / "report"
     found = collect(suite.SUITE, folder, suite.LEDGER)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ...evaluation.errors import Outcome
+from ...evaluation.report.files import FEWEST_DOCUMENTS
 from ...tables import markdown
 from .figures import mentions, percent
 from .material import Material, where
@@ -69,7 +70,7 @@ def _sources(material: Material) -> Section:
             source,
             one["documents"],
             *(f"{one[key]:.2f}" for key in ("precision", "recall", "f1")),
-            interval(one["f1_ci"]),
+            interval(one["f1_ci"]) if one["documents"] >= FEWEST_DOCUMENTS else "–",
             mentions(one),
         ]
         for source, one in scores.items()
