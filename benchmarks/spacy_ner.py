@@ -2,7 +2,8 @@ r"""spaCy's own ``ner`` (tok2vec, the CPU defaults of ``spacy init config``) on 
 
 Trained on the corpus's tokens and sentences, the best step by dev kept, evaluated on dev and once
 on test as our adapters are: raw F1 on the characters of raw text, with spaCy's tokenizer; CoNLL F1
-on the corpus's tokens, of whole documents.
+on the corpus's tokens, of whole documents. Where the token file annotates other mentions than the
+raw form it is trained on the raw form, with spaCy's tokenizer.
 
     python benchmarks/spacy_ner.py CORPORA ncbi --ledger benchmarks/results/suite/ledger.jsonl \
         --output benchmarks/results/suite/baselines/spacy-ner --work runs/spacy-ner
@@ -21,9 +22,12 @@ from spacy.cli.init_config import init_config
 from spacy.cli.train import train
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
+from spacy.util import filter_spans
 
 from spacy_openmed.backbones import file_sha256
+from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.documents import Document
+from spacy_openmed.corpora.statistics import content_hash
 from spacy_openmed.entities import Entity
 from spacy_openmed.evaluation import evaluate, ledger, predictions
 from spacy_openmed.evaluation.evaluate import Found, Split
@@ -51,15 +55,32 @@ def sentences(nlp: Language, document: Document) -> Iterator[Doc]:
         yield Doc(nlp.vocab, words=every[start:end], ents=tags[start:end])
 
 
+def as_written(nlp: Language, document: Document) -> Doc:
+    """A gold doc of raw text; of mentions on the same tokens the longest."""
+    doc = nlp.make_doc(document.text)
+    spans = [
+        doc.char_span(e.start, e.end, label=e.label, alignment_mode="expand")
+        for e in document.entities
+    ]
+    doc.ents = filter_spans([span for span in spans if span is not None])
+    return doc
+
+
+def gold(nlp: Language, split: Split) -> Iterator[Doc]:
+    edition = registry.edition_with(split.dataset, split.split, content_hash(split.raw))
+    if edition is not None and not edition.same_mentions(split.split):
+        yield from (as_written(nlp, document) for document in split.raw)
+    else:
+        for document in split.conll or []:
+            yield from sentences(nlp, document)
+
+
 def train_on(train_split: Split, dev: Split, folder: Path, seed: int) -> float:
     """Train into ``folder/model-best``; seconds that it took."""
     nlp = spacy.blank("en")
     folder.mkdir(parents=True, exist_ok=True)
     for name, split in (("train", train_split), ("dev", dev)):
-        docs = DocBin()
-        for document in split.conll or []:
-            for doc in sentences(nlp, document):
-                docs.add(doc)
+        docs = DocBin(docs=gold(nlp, split))
         docs.to_disk(folder / f"{name}.spacy")
     config = init_config(lang="en", pipeline=["ner"], optimize="efficiency", gpu=False)
     config.to_disk(folder / "config.cfg")

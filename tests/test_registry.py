@@ -114,3 +114,17 @@ def test_tables_in_the_readme_are_what_the_commands_print() -> None:
     readme = (Path(registry.__file__).parent / "README.md").read_text(encoding="utf8")
     assert table() in readme
     assert formats.table() in readme
+
+
+def test_only_the_tokens_of_one_copy_annotate_other_mentions() -> None:
+    found = [
+        (name, edition.id, split)
+        for name, dataset in registry.datasets().items()
+        for edition in dataset.editions.values()
+        for split in edition.splits
+        if not edition.same_mentions(split)
+    ]
+    assert found == [("cll", "cut", split) for split in ("train", "dev", "test")]
+    assert not registry.same_mentions("cll", "cut", "test")
+    for other in (("cll", "release", "test"), ("cll", None, "test"), ("mine", "cut", "test")):
+        assert registry.same_mentions(*other)

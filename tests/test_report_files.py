@@ -378,6 +378,25 @@ def test_without_both_conll_scores_there_is_no_raw_one_in_their_column(
     assert found["mean"]["spacy_ner"]["f1"] == pytest.approx(sum(wanted) / 2)
     points = plots._points(found["main"], lambda row: row["spacy_ner"])
     assert sorted(f1 for _, f1, _ in points) == sorted(wanted)
+
+
+def test_tokens_that_annotate_other_mentions_are_not_compared(runs: Path) -> None:
+    for place, right in (("results", 0.8), ("baselines/spacy-ner", 0.6)):
+        content = {**result("cll", "test", right), "edition": "cut"}
+        put(runs / place / "cll-test.json", content)
+    change(runs / "results" / "cll-test.json", conll=result("cll", "test", 0.1)["conll"])
+    found = collect(runs, runs)
+    row = next(row for row in found["main"] if row["dataset"] == "cll")
+    assert row["conll"] is None and row["raw"] is not None
+    theirs = result("cll", "test", 0.6)["raw"]["f1"]
+    assert row["spacy_ner"]["on"] == "raw" and row["spacy_ner"]["f1"] == theirs
+    assert row["spacy_ner"]["difference"] == pytest.approx(row["raw"]["f1"] - theirs)
+    line = next(line for line in main_table(found).splitlines() if "`cll`" in line)
+    assert line.split(" | ")[1] == "–" and ", raw" in line.split(" | ")[7]
+    whole = [row["conll"] or row["raw"] for row in found["main"] if not row["partial"]]
+    assert found["mean"]["datasets"] == len(whole)
+    assert found["mean"]["conll_f1"] == pytest.approx(sum(one["f1"] for one in whole) / len(whole))
+    assert any("annotates other mentions" in sentence for sentence in found["warnings"])
     assert f"{whose}/ncbi-test.json: no CoNLL score" in found["missing"]
     # Where it says what was compared, the difference stands.
     (row,) = [row for row in found["systems"] if row["dataset"] == "ncbi"]

@@ -54,6 +54,16 @@ class Edition:
     splits: Mapping[str, SplitStatistics] = field(default_factory=dict)
     repeated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
+    def same_mentions(self, split: str) -> bool:
+        """Whether the token file annotates what the raw form does, but for one in ten at most.
+
+        split (str): One without recorded counts is taken to.
+        """
+        known = self.splits.get(split)
+        if known is None or not known.entities or known.only_tagged is None:
+            return True
+        return known.only_tagged <= known.entities / 10
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -157,6 +167,17 @@ def edition_with(name: str, split: str, raw_sha256: str) -> Edition | None:
         if split in edition.splits and edition.splits[split].raw_sha256 == raw_sha256:
             return edition
     return None
+
+
+def same_mentions(name: str, edition: str | None, split: str) -> bool:
+    """Whether the token file of a split annotates what its raw form does.
+
+    name (str): Dataset id; any other name has no editions.
+    edition (str | None): Id; one that is not known is taken to.
+    """
+    known = with_demos().get(name)
+    found = known.editions.get(edition) if known and edition else None
+    return found is None or found.same_mentions(split)
 
 
 @cache

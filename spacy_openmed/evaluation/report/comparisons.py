@@ -103,7 +103,7 @@ def systems(place: Path, ours: Sequence[Result]) -> tuple[list[Row], list[str]]:
 def _compare(mine: Result, theirs: Result) -> Row:
     both = [one.content for one in (mine, theirs)]
     names = ("the chosen adapter", "the other system")
-    on = "conll" if all(one.get("conll") for one in both) else "raw"
+    on = "conll" if _same_mentions(mine) and all(one.get("conll") for one in both) else "raw"
     found = significance.compare(both[0], both[1], on, names)
     enough = found["documents"] >= FEWEST_DOCUMENTS
     return {
@@ -121,11 +121,13 @@ def main_table(ours: Sequence[Result], others: Iterable[Row], errors: Iterable[R
     others (Iterable[dict]): From ``systems``.
     errors (Iterable[dict]): See ``derived.errors``.
     RETURNS (list[dict]): One a dataset, in the registry's order, those of several corpora last:
-        "dataset", "together", "partial"; "conll" and "raw", each "f1" and "f1_ci"; "unseen";
-        "published"; "to_openmed", "to_closed" and "to_scispacy", ours minus theirs in points by
-        CoNLL F1; and "spacy_ner": its CoNLL "f1", "f1_ci", and how far ours is ahead, see
-        ``systems``. None is what is not known, or cannot be compared because only a part of the
-        corpus is at hand, or because one of the two has no CoNLL score.
+        "dataset", "together", "partial"; "same_mentions", whether its token file annotates what
+        its raw form does; "conll", None where it does not, and "raw", each "f1" and "f1_ci";
+        "unseen"; "published"; "to_openmed", "to_closed" and "to_scispacy", ours minus theirs in
+        points by CoNLL F1; and "spacy_ner": its "f1" and "f1_ci", "on" which of the two scores,
+        and how far ours is ahead, see ``systems``. None is what is not known, or cannot be
+        compared because only a part of the corpus is at hand, or because one of the two has no
+        CoNLL score.
     """
     beside = {
         row["dataset"]: row for row in others if row["system"] == SPACY_NER and row["split"] == TEST
@@ -158,7 +160,9 @@ def _sum_unseen(parts: Sequence[Row]) -> Row:
 def _main_row(one: Result, spacy_ner: Row | None, unseen: Row | None) -> Row:
     known = published.of(one.dataset)
     partial = one.content.get("partial")
-    f1 = None if partial else at(one.content, "conll", "f1")
+    same = _same_mentions(one)
+    conll = one.content.get("conll") if same else None
+    f1 = None if partial or not conll else conll["f1"]
 
     def beyond(other: float | None) -> float | None:
         return None if f1 is None or other is None else f1 - other
@@ -167,27 +171,38 @@ def _main_row(one: Result, spacy_ner: Row | None, unseen: Row | None) -> Row:
         "dataset": one.dataset,
         "together": TOGETHER.get(one.dataset),
         "partial": partial,
-        **{kind: _f1(one.content.get(kind)) for kind in ("conll", "raw")},
+        "same_mentions": same,
+        "conll": _f1(conll),
+        "raw": _f1(one.content.get("raw")),
         "unseen": unseen,
         "published": known.to_dict(),
         "to_openmed": beyond(known.openmed),
         "to_closed": beyond(known.closed),
         "to_scispacy": beyond(known.scispacy),
-        "spacy_ner": _beside(spacy_ner) if spacy_ner and one.content.get("conll") else None,
+        "spacy_ner": _beside(spacy_ner, "conll" if same else "raw")
+        if spacy_ner and one.content.get("conll")
+        else None,
     }
+
+
+def _same_mentions(one: Result) -> bool:
+    return registry.same_mentions(one.dataset, one.content.get("edition"), one.split)
 
 
 def _f1(score: Row | None) -> Row | None:
     return {"f1": score["f1"], "f1_ci": interval(score)} if score else None
 
 
-def _beside(row: Row) -> Row | None:
-    score = _f1(row["conll"])
-    return score and {**score, **{key: row[key] for key in ("difference", "difference_ci", "p")}}
+def _beside(row: Row, on: str) -> Row | None:
+    score = _f1(row[on])
+    compared = {key: row[key] for key in ("difference", "difference_ci", "p")}
+    return score and {**score, "on": on, **compared}
 
 
 def mean(rows: Iterable[Row]) -> Row | None:
     """The mean over complete corpora, each counted once.
+
+    Where the token file annotates other mentions than the raw form, raw F1 stands in for CoNLL F1.
 
     rows (Iterable[dict]): From ``main_table``.
     RETURNS (dict | None): "datasets", how many; "conll_f1" and "raw_f1"; "spacy_ner":
@@ -197,7 +212,10 @@ def mean(rows: Iterable[Row]) -> Row | None:
     whole = [
         row
         for row in rows
-        if row["dataset"] in known and not row["partial"] and row["conll"] and row["raw"]
+        if row["dataset"] in known
+        and not row["partial"]
+        and row["raw"]
+        and (row["conll"] or not row["same_mentions"])
     ]
     if not whole:
         return None
@@ -208,7 +226,7 @@ def mean(rows: Iterable[Row]) -> Row | None:
     ]
     return {
         "datasets": len(whole),
-        "conll_f1": statistics.mean(row["conll"]["f1"] for row in whole),
+        "conll_f1": statistics.mean((row["conll"] or row["raw"])["f1"] for row in whole),
         "raw_f1": statistics.mean(row["raw"]["f1"] for row in whole),
         "spacy_ner": {
             "datasets": len(beside),
