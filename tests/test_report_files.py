@@ -378,6 +378,11 @@ def test_without_both_conll_scores_there_is_no_raw_one_in_their_column(
     assert found["mean"]["spacy_ner"]["f1"] == pytest.approx(sum(wanted) / 2)
     points = plots._points(found["main"], lambda row: row["spacy_ner"])
     assert sorted(f1 for _, f1, _ in points) == sorted(wanted)
+    assert f"{whose}/ncbi-test.json: no CoNLL score" in found["missing"]
+    # Where it says what was compared, the difference stands.
+    (row,) = [row for row in found["systems"] if row["dataset"] == "ncbi"]
+    assert row["on"] == "raw" and f"{row['difference']:+.2f} [" in render(found)
+    assert "], raw | " in render(found)
 
 
 def test_tokens_that_annotate_other_mentions_are_not_compared(runs: Path) -> None:
@@ -397,11 +402,6 @@ def test_tokens_that_annotate_other_mentions_are_not_compared(runs: Path) -> Non
     assert found["mean"]["datasets"] == len(whole)
     assert found["mean"]["conll_f1"] == pytest.approx(sum(one["f1"] for one in whole) / len(whole))
     assert any("annotates other mentions" in sentence for sentence in found["warnings"])
-    assert f"{whose}/ncbi-test.json: no CoNLL score" in found["missing"]
-    # Where it says what was compared, the difference stands.
-    (row,) = [row for row in found["systems"] if row["dataset"] == "ncbi"]
-    assert row["on"] == "raw" and f"{row['difference']:+.2f} [" in render(found)
-    assert "], raw | " in render(found)
 
 
 def test_what_is_rounded_to_nothing_has_no_sign() -> None:
