@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import backbones, engine
 from .adapters import Adapter
-from .engine.threads import Share, share, side_by_side, taking_turns
+from .engine.threads import Share, even, share, side_by_side, taking_turns
 from .errors import OpenMedError
 from .precision import resolve_inference
 from .pretraining import Pretraining
@@ -284,8 +284,11 @@ def tag(
             scores[index] = rows[first : first + len(windows[index])].copy()
 
     lengths = [len(w) + special.count for w in windows]
-    at_a_time = share(batch_wordpieces, sum(lengths)) if threads else Share(1, batch_wordpieces)
-    side_by_side(run, pack(lengths, at_a_time.wordpieces), at_a_time.workers)
+    at_a_time = Share(1, batch_wordpieces)
+    if threads:
+        at_a_time = share(batch_wordpieces, sum(lengths), max(lengths, default=0))
+    batches = even(pack(lengths, at_a_time.wordpieces), at_a_time.workers)
+    side_by_side(run, batches, at_a_time.workers)
     results = []
     position = 0
     for spans in cuts:

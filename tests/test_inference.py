@@ -24,11 +24,11 @@ from networks import make_network
 from spacy_openmed import adapters, backbones, network
 from spacy_openmed.adapters import Adapter, AdapterInfo
 from spacy_openmed.backbones import BackboneRef
-from spacy_openmed.engine.threads import share, side_by_side
+from spacy_openmed.engine.threads import even, share, side_by_side
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.inference import SharedBackbone, shared_backbone, tag
 from spacy_openmed.predictor import Predictor
-from spacy_openmed.windows import Encoding, SpecialTokens, cut, encode_batch
+from spacy_openmed.windows import Encoding, SpecialTokens, cut, encode_batch, pack
 
 TEXT = "Germline BRCA1 mutations raise the risk of ovarian cancer; cardiotoxic drugs do not. "
 
@@ -213,15 +213,37 @@ def test_side_by_side_gives_the_same(
 
 @pytest.mark.usefixtures("two_torch_threads")
 def test_wordpieces_are_shared_among_workers() -> None:
-    assert [share(n, 99_999) for n in (8192, 1024, 1023, 9)] == [
+    assert [share(n, 99_999, 256) for n in (8192, 1024, 1023, 9)] == [
         (2, 4096),
         (2, 512),
         (1, 1023),
         (1, 9),
     ]
-    assert [share(8192, n) for n in (5000, 1023, 0)] == [(2, 2500), (1, 8192), (1, 8192)]
+    assert [share(8192, n, 256) for n in (1023, 0)] == [(1, 8192), (1, 8192)]
     torch.set_num_threads(16)
-    assert share(4096, 99_999) == (8, 512)
+    assert share(4096, 99_999, 256) == (8, 512)
+
+
+@pytest.mark.usefixtures("two_torch_threads")
+@given(st.integers(4, 30), st.integers(3, 256))
+def test_a_short_text_is_a_batch_for_each_worker(full: int, rest: int) -> None:
+    lengths = [*[256] * full, rest]
+    workers, wordpieces = share(8192, sum(lengths), max(lengths))
+    batches = pack(lengths, wordpieces)
+    assert workers == len(batches) == 2
+    # Neither has more than one window more than the other.
+    assert abs(len(batches[0]) - len(batches[1])) <= 1
+
+
+@given(st.lists(st.lists(st.integers(), min_size=1), max_size=20), st.integers(1, 5))
+def test_no_worker_waits_for_the_last_batch(batches: list[list[int]], workers: int) -> None:
+    found = even(batches, workers)
+    assert sorted(chain(*found)) == sorted(chain(*batches)) and all(found)
+    whole = len(batches) // workers * workers
+    assert found[:whole] == batches[:whole]
+    last = found[whole:]
+    assert len(last) == min(workers, sum(map(len, batches[whole:])))
+    assert not last or len(last[0]) - len(last[-1]) <= 1
 
 
 def test_whoever_waits_for_another_adapter_comes_before_newcomers(

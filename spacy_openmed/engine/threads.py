@@ -6,6 +6,7 @@ their own wait for nothing: whichever core is free takes the next (measured in
 ``benchmarks/engine.py``).
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -37,15 +38,38 @@ class Share(NamedTuple):
     wordpieces: int
 
 
-def share(most: int, total: int) -> Share:
+def share(most: int, total: int, longest: int) -> Share:
     """Divide what runs at a time among torch's threads, unless the parts were too small.
 
     most (int): Wordpieces that may run at a time.
     total (int): All that there are.
+    longest (int): Of the longest window.
     """
     at_a_time = min(most, total)
     workers = max(1, min(torch.get_num_threads(), at_a_time // MIN_WORDPIECES))
-    return Share(workers, most if workers == 1 else at_a_time // workers)
+    if workers == 1:
+        return Share(1, most)
+    each = most // workers
+    if total <= most:
+        # One batch for every worker, of whole windows: else a few windows would be left over,
+        # which all but one of the workers would wait for.
+        windows = math.ceil(total / workers / longest)
+        each = min(each, windows * longest)
+    return Share(workers, each)
+
+
+def even(batches: Sequence[Sequence[int]], workers: int) -> list[list[int]]:
+    """Divide the last batches, where they are too few for all workers, among them.
+
+    batches (Sequence[Sequence[int]]): Indices of windows, similar ones together.
+    workers (int): Batches at a time.
+    RETURNS (list[list[int]]): The same indices; as many batches as workers, or a multiple,
+        unless there are fewer windows than workers in the last ones.
+    """
+    whole = len(batches) - len(batches) % workers
+    last = [index for batch in batches[whole:] for index in batch]
+    shares = [last[worker::workers] for worker in range(min(workers, len(last)))]
+    return [*map(list, batches[:whole]), *shares]
 
 
 def side_by_side(
