@@ -9,6 +9,7 @@ local Hugging Face cache (``HF_HOME``), and on the hub with ``OPENMED_ALLOW_HUB=
 Nothing here imports spaCy.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from tokenizers import Tokenizer
 
 from . import hub
 from .backbones import ALLOW_HUB, CONFIG, WEIGHTS, file_sha256, load_tokenizer
+from .decoding import units
 from .engine import Engine, build, with_padding
 from .engine.bert import fits
 from .engine.threads import taking_turns
@@ -37,6 +39,7 @@ from .inference import Floats, positions
 from .label_schemes import LabelScheme, read_labels
 from .precision import resolve_inference
 from .recent import RecentEncodings
+from .windows import Encoding
 
 REFERENCE = "checkpoint.json"
 TOKENIZER = "tokenizer.json"
@@ -105,6 +108,20 @@ class Checkpoint:
     def tokenizer(self) -> Tokenizer:
         """Without truncation and padding."""
         return Tokenizer.from_str(self.tokenizer_json)
+
+    @property
+    def content_hash(self) -> str:
+        """Of all that what it finds depends on: weights, configuration, tokenizer."""
+        content = "\0".join((self.ref.sha256, self.config, self.tokenizer_json))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def to_bio(self, text: str, encoding: Encoding, logits: Floats, edges: str) -> Floats:
+        """Make of the logits of a text those of the labels that the decoder knows.
+
+        logits (float32[n, labels]): Of its n wordpieces.
+        edges (str): "word" or "wordpiece".
+        """
+        return self.scheme.to_bio(logits, units(text, encoding, edges))
 
     def to_files(self) -> dict[str, bytes]:
         """File name to content, without the weights."""
@@ -300,6 +317,12 @@ class SharedCheckpoint:
         """Let go of what threads of the parent held, none of which are in the child."""
         self.recent = RecentEncodings()
         self._alone = taking_turns(self._compiled)
+
+    def window(self, wanted: int) -> int:
+        """The window to read: a network that reads fewer wordpieces gets fewer."""
+        # Not refused, as for a backbone that was trained with windows of that size: whoever
+        # names a checkpoint need not know how much it reads, and no text is lost.
+        return wanted if self.positions is None else min(wanted, self.positions)
 
     def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Score a batch.

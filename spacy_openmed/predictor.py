@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from . import adapters, backbones
 from .adapters import Adapter, AdapterInfo
 from .checkpoints import Checkpoint, SharedCheckpoint
-from .decoding import decode, units
+from .decoding import decode
 from .entities import Entity
 from .inference import Floats, Forward, SharedBackbone, shared_backbone, tag
 from .windows import Encoding, encode_batch, special_tokens
@@ -130,7 +130,7 @@ class CheckpointPredictor:
     ) -> None:
         self.checkpoint = checkpoint
         self.network = network
-        self.window = min(window, network.positions or window)
+        self.window = network.window(window)
         self.overlap = overlap
         self.batch_wordpieces = batch_wordpieces
 
@@ -150,7 +150,7 @@ class CheckpointPredictor:
             network.side_by_side,
         )
         in_bio = [
-            scheme.to_bio(rows, units(text, encoding, edges))
+            self.checkpoint.to_bio(text, encoding, rows, edges)
             for text, encoding, rows in zip(texts, encodings, logits, strict=True)
         ]
         return decode(texts, encodings, in_bio, scheme.types, edges)

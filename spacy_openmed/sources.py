@@ -18,7 +18,6 @@ from tokenizers import Tokenizer
 from . import adapters, backbones, checkpoints
 from .adapters import Adapter
 from .checkpoints import Checkpoint, SharedCheckpoint, shared_checkpoint
-from .decoding import units
 from .errors import OpenMedError
 from .files import atomic_folder
 from .inference import Floats, Forward, SharedBackbone, shared_backbone
@@ -277,19 +276,13 @@ class CheckpointSource:
                 scheme.types,
                 scheme.count,
                 network.logits,
-                to_bio=self._to_bio,
+                to_bio=self.checkpoint.to_bio,
                 threads=network.side_by_side,
             )
         ]
 
-    def _to_bio(self, text: str, encoding: Encoding, logits: Floats, edges: str) -> Floats:
-        return self.checkpoint.scheme.to_bio(logits, units(text, encoding, edges))
-
     def window(self, wanted: int) -> int:
-        # Not refused, as for a backbone that was trained with windows of that size: whoever
-        # names a checkpoint need not know how much it reads, and no text is lost.
-        limit = self.network.positions
-        return wanted if limit is None else min(wanted, limit)
+        return self.network.window(wanted)
 
     def release(self) -> None:
         self._network = None

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from checkpoint_files import make_checkpoint
 from test_annotate_runs import OUTPUTS, TEXTS, content, options
 from test_annotate_runs import adapter as adapter
 from test_annotate_runs import source as source
@@ -56,7 +57,7 @@ class Dying(Annotator):
 
 @pytest.mark.timeout(900)  # Ray takes minutes to start on a busy machine
 def test_two_workers_give_the_same_and_outlive_texts_that_kill(
-    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    adapter: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Ray's processes import what the driver imports.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
@@ -68,7 +69,8 @@ def test_two_workers_give_the_same_and_outlive_texts_that_kill(
     # Parts of two: of what dies the neighbour is lost, too.
     without.write_text("".join(rows[:8] + rows[10:]))
     expected = tmp_path / "expected.jsonl"
-    run.annotate(options(without, expected, adapter, part_documents=2))
+    checkpoints = (str(make_checkpoint(tmp_path / "model", tiny_backbone)),)
+    run.annotate(options(without, expected, adapter, part_documents=2, checkpoints=checkpoints))
 
     def find(chosen: Any) -> Models:
         found = Models.find(chosen)
@@ -78,7 +80,10 @@ def test_two_workers_give_the_same_and_outlive_texts_that_kill(
     # Each death takes the start of a process.
     monkeypatch.setattr(cluster, "_ATTEMPTS", 2)
     output = tmp_path / "out.jsonl"
-    summary = run.annotate(options(path, output, adapter, part_documents=2, workers=2, threads=1))
+    wanted = options(
+        path, output, adapter, part_documents=2, workers=2, threads=1, checkpoints=checkpoints
+    )
+    summary = run.annotate(wanted)
     assert content(output) == content(expected)
     assert summary is not None and summary.documents == 22
     assert summary.reasons == {"the process that annotated it died": 2}

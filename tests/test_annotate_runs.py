@@ -14,6 +14,7 @@ from checkpoint_files import SCHEMES, make_checkpoint
 from test_component import make_adapter
 from typer.testing import CliRunner
 
+from spacy_openmed import hub
 from spacy_openmed.bulk import annotator, progress, run
 from spacy_openmed.bulk.ledger import folder_of
 from spacy_openmed.bulk.options import Options
@@ -197,7 +198,7 @@ def test_another_run_is_not_gone_on_with(
     stop_after(100)
     with pytest.raises(OpenMedError, match="--resume goes on with it, --overwrite"):
         run.annotate(options(source, output, adapter))
-    with pytest.raises(OpenMedError, match=r"models\.ncbi was \w{64}, is absent"):
+    with pytest.raises(OpenMedError, match=r"adapters\.ncbi was \w{64}, is absent"):
         run.annotate(options(source, output, other, resume=True))
     with pytest.raises(OpenMedError, match="id field was id, is pmid"):
         run.annotate(options(source, output, adapter, resume=True, id_field="pmid"))
@@ -375,6 +376,41 @@ def test_checkpoints_give_what_the_pipeline_finds_with_them(
         )
     with pytest.raises(OpenMedError, match="was not found"):
         run.annotate(options(source, tmp_path / "c.jsonl", checkpoints=("nobody/nothing",)))
+
+
+def test_a_run_does_not_go_on_with_other_labels_of_a_checkpoint(
+    tiny_backbone: Path, source: Path, tmp_path: Path, stop_after: Callable[[int], None]
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "me@home" / "model", tiny_backbone)
+    output = tmp_path / "out.jsonl"
+    stop_after(2)
+    with pytest.raises(Stop):
+        run.annotate(options(source, output, checkpoints=(str(checkpoint),)))
+    config = checkpoint / "config.json"
+    config.write_text(config.read_text().replace("Disease", "Disorder"))
+    stop_after(100)
+    with pytest.raises(OpenMedError, match=r"checkpoints\.model was \w{64}, is \w{64}"):
+        run.annotate(options(source, output, checkpoints=(str(checkpoint),), resume=True))
+
+
+def test_checkpoints_of_the_hub_are_called_by_their_names(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_checkpoint(tmp_path / "snapshots" / ("a" * 40), tiny_backbone)
+    asked = []
+
+    def snapshot(repository: str, revision: str, files: Sequence[str], online: bool) -> Path:
+        asked.append((repository, revision))
+        return folder
+
+    monkeypatch.setattr(hub, "snapshot", snapshot)
+    found = annotator.Models.find(
+        options(tmp_path, tmp_path / "out.jsonl", checkpoints=("org/model@v1",))
+    )
+    assert list(found.checkpoints) == ["model"] and asked == [("org/model", "v1")]
+    # From then on the very commit is asked for.
+    (entities,) = found.load()(["p53-deficient tumors of mice"])
+    assert {e.dataset for e in entities} <= {"model"} and asked[-1] == ("org/model", "a" * 40)
 
 
 def test_adapters_of_one_name_are_refused(adapter: Path, source: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .writers import Writer
 
 # Texts to the entities of each.
-Find = Callable[[Sequence[str]], list[list[Entity]]]
+Predict = Callable[[Sequence[str]], list[list[Entity]]]
 _DIGITS = 4
 
 
@@ -67,23 +67,28 @@ class Models:
             folders[name] = folder
         described = {}
         for wanted in options.checkpoints:
-            name = Path(wanted.partition("@")[0]).name
+            checkpoint = checkpoints.read(wanted)
+            name = Path(checkpoint.ref.name).name
             take(name, wanted)
-            described[name] = checkpoints.read(wanted).to_files()
+            described[name] = checkpoint.to_files()
         files = {name: adapters.to_files(adapters.read(f)) for name, f in folders.items()}
         return cls(files, folders, described, precision)
 
-    def hashes(self) -> dict[str, str]:
-        """What tells whether they are still the same."""
+    def hashes(self) -> dict[str, dict[str, str]]:
+        """What tells whether they are still the same: of adapters, and of checkpoints if any."""
         from .. import adapters, checkpoints
 
-        return {
-            name: adapters.content_hash(adapters.from_files(files, str(self.folders[name])))
-            for name, files in self.files.items()
-        } | {
-            name: checkpoints.from_files(files, name).ref.sha256
-            for name, files in self.checkpoints.items()
+        found = {
+            "adapters": {
+                name: adapters.content_hash(adapters.from_files(files, str(self.folders[name])))
+                for name, files in self.files.items()
+            },
+            "checkpoints": {
+                name: checkpoints.from_files(files, name).content_hash
+                for name, files in self.checkpoints.items()
+            },
         }
+        return {kind: hashes for kind, hashes in found.items() if hashes}
 
     def load(self) -> "Annotator":
         """Put the adapters on their backbones, of which there is one copy each; load checkpoints.
@@ -97,7 +102,7 @@ class Models:
             }
         )
 
-    def _adapter(self, name: str) -> "Find":
+    def _adapter(self, name: str) -> Predict:
         from .. import adapters, backbones
         from ..inference import shared_backbone
         from ..predictor import Predictor
@@ -112,7 +117,7 @@ class Models:
         backbone.check(adapter, source)
         return Predictor(adapter, backbone)
 
-    def _checkpoint(self, name: str) -> "Find":
+    def _checkpoint(self, name: str) -> Predict:
         from .. import checkpoints
         from ..predictor import CheckpointPredictor
 
@@ -139,10 +144,10 @@ def limit_threads(threads: int) -> None:
 class Annotator:
     """Annotates the parts of a run.
 
-    predictors (Mapping[str, Find]): By the name that their entities are given.
+    predictors (Mapping[str, Predict]): By the name that their entities are given.
     """
 
-    def __init__(self, predictors: "Mapping[str, Find]") -> None:
+    def __init__(self, predictors: Mapping[str, Predict]) -> None:
         self.predictors = predictors
 
     def __call__(self, texts: Sequence[str]) -> list[list[Found]]:

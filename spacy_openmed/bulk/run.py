@@ -93,7 +93,7 @@ def annotate(options: Options) -> Summary | None:
         "text field": options.text_field,
         "id field": options.id_field,
         "documents of a part": options.part_documents,
-        "models": run.models.hashes(),
+        **run.models.hashes(),
         "precision": run.models.precision,
     }
     with only_one(ledger.folder / _LOCK, "annotation"):

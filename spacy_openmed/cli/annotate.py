@@ -16,8 +16,8 @@ def annotate(
     adapter: list[Path] = typer.Option([], help="Adapter folder; several times for several"),
     checkpoint: list[str] = typer.Option(
         [],
-        help="Hugging Face model for token classification, a folder or an id on the hub; "
-        "several times for several",
+        help="Hugging Face model for token classification, a folder or an id on the hub, whose "
+        "name its entities are given; several times for several",
     ),
     backbone: str | None = typer.Option(None, help="Backbone id for --dataset [the best one]"),
     input_format: str | None = typer.Option(
@@ -38,8 +38,8 @@ def annotate(
     ray: str = typer.Option(
         "",
         "--ray",
-        help="Address of a Ray cluster, whose machines have input and backbone at the same "
-        "paths [this machine]",
+        help="Address of a Ray cluster, whose machines have input, backbone and checkpoints at the "
+        "same paths, or the latter in their Hugging Face caches [this machine]",
     ),
     part: int = typer.Option(
         256, min=1, help="Documents that are annotated together, and lost if the run is killed"

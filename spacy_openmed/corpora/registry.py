@@ -156,17 +156,23 @@ def flatten(name: str) -> Flatten:
     return known.flatten if known else outermost
 
 
-def edition_with(name: str, split: str, raw_sha256: str) -> Edition | None:
+def edition_with(
+    name: str, split: str, raw_sha256: str, conll_sha256: str | None = None
+) -> Edition | None:
     """The edition of a dataset that has exactly these texts and mentions in a split.
 
     name (str): Dataset id; any other name has no editions.
+    conll_sha256 (str | None): Of the token file: tells apart those with the same raw form.
     RETURNS (Edition | None): None where no edition's hash is recorded or equal.
     """
     known = with_demos().get(name)
-    for edition in known.editions.values() if known else ():
-        if split in edition.splits and edition.splits[split].raw_sha256 == raw_sha256:
-            return edition
-    return None
+    found = [
+        edition
+        for edition in (known.editions.values() if known else ())
+        if split in edition.splits and edition.splits[split].raw_sha256 == raw_sha256
+    ]
+    same = [one for one in found if one.splits[split].conll_sha256 == conll_sha256]
+    return next(iter(same or found), None)
 
 
 def same_mentions(name: str, edition: str | None, split: str) -> bool:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -59,17 +60,22 @@ def share(most: int, total: int, longest: int) -> Share:
 
 
 def even(batches: Sequence[Sequence[int]], workers: int) -> list[list[int]]:
-    """Divide the last batches, where they are too few for all workers, among them.
+    """Divide the last batches, where they are too few for all workers.
+
+    Each is cut into runs of its own: none has more padding than the batch had.
 
     batches (Sequence[Sequence[int]]): Indices of windows, similar ones together.
     workers (int): Batches at a time.
-    RETURNS (list[list[int]]): The same indices; as many batches as workers, or a multiple,
-        unless there are fewer windows than workers in the last ones.
+    RETURNS (list[list[int]]): The same indices in the same order; as many batches as workers, or
+        a multiple, unless there are too few windows in the last ones.
     """
-    whole = len(batches) - len(batches) % workers
-    last = [index for batch in batches[whole:] for index in batch]
-    shares = [last[worker::workers] for worker in range(min(workers, len(last)))]
-    return [*map(list, batches[:whole]), *shares]
+    left = len(batches) % workers
+    found = [list(batch) for batch in batches[: len(batches) - left]]
+    for number, batch in enumerate(batches[len(batches) - left :]):
+        parts = min(len(batch), workers // left + (number < workers % left))
+        ends = [len(batch) * part // parts for part in range(parts + 1)]
+        found += [list(batch[start:end]) for start, end in pairwise(ends)]
+    return found
 
 
 def side_by_side(

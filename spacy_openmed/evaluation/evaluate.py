@@ -85,7 +85,8 @@ def figures(at: Split, raw: Sequence[Found], conll: Sequence[Found] | None) -> d
         recall, f1 in percent, counts, the same per label, and what ``summary`` adds.
     RAISES (OpenMedError): The split has no document.
     """
-    edition = registry.edition_with(at.dataset, at.split, content_hash(at.raw))
+    tokens = None if at.conll is None else content_hash(at.conll)
+    edition = registry.edition_with(at.dataset, at.split, content_hash(at.raw), tokens)
     result = {
         "dataset": at.dataset,
         "split": at.split,

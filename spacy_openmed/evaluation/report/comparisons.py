@@ -180,7 +180,7 @@ def _main_row(one: Result, spacy_ner: Row | None, unseen: Row | None) -> Row:
         "to_closed": beyond(known.closed),
         "to_scispacy": beyond(known.scispacy),
         "spacy_ner": _beside(spacy_ner, "conll" if same else "raw")
-        if spacy_ner and one.content.get("conll")
+        if spacy_ner and (one.content.get("conll") or not same)
         else None,
     }
 
@@ -200,9 +200,7 @@ def _beside(row: Row, on: str) -> Row | None:
 
 
 def mean(rows: Iterable[Row]) -> Row | None:
-    """The mean over complete corpora, each counted once.
-
-    Where the token file annotates other mentions than the raw form, raw F1 stands in for CoNLL F1.
+    """The mean over complete corpora that have a CoNLL score, each counted once.
 
     rows (Iterable[dict]): From ``main_table``.
     RETURNS (dict | None): "datasets", how many; "conll_f1" and "raw_f1"; "spacy_ner":
@@ -212,10 +210,7 @@ def mean(rows: Iterable[Row]) -> Row | None:
     whole = [
         row
         for row in rows
-        if row["dataset"] in known
-        and not row["partial"]
-        and row["raw"]
-        and (row["conll"] or not row["same_mentions"])
+        if row["dataset"] in known and not row["partial"] and row["conll"] and row["raw"]
     ]
     if not whole:
         return None
@@ -226,7 +221,7 @@ def mean(rows: Iterable[Row]) -> Row | None:
     ]
     return {
         "datasets": len(whole),
-        "conll_f1": statistics.mean((row["conll"] or row["raw"])["f1"] for row in whole),
+        "conll_f1": statistics.mean(row["conll"]["f1"] for row in whole),
         "raw_f1": statistics.mean(row["raw"]["f1"] for row in whole),
         "spacy_ner": {
             "datasets": len(beside),

@@ -42,8 +42,8 @@ _HOW_TO_READ: Sequence[Cell] = (
     ),
     "A part: only a part of the corpus is at hand; it is not compared with published figures.",
     "Without CoNLL F1: the token file at hand annotates other mentions than the raw form, so that "
-    "CoNLL F1, which is among all the scores below, says little; raw F1 is compared, and stands in "
-    "for it in the mean.",
+    "CoNLL F1, which is among all the scores below, says little; raw F1 is compared, and the "
+    "corpus is not in the mean.",
 )
 
 
