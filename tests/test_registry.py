@@ -128,3 +128,17 @@ def test_only_the_tokens_of_one_copy_annotate_other_mentions() -> None:
     assert not registry.same_mentions("cll", "cut", "test")
     for other in (("cll", "release", "test"), ("cll", None, "test"), ("mine", "cut", "test")):
         assert registry.same_mentions(*other)
+
+
+def test_tokens_tell_editions_of_the_same_raw_form_apart() -> None:
+    cut = registry.dataset("cll").editions["cut"].splits["test"]
+    assert cut.raw_sha256 and cut.conll_sha256
+
+    def found(conll_sha256: str | None) -> str | None:
+        edition = registry.edition_with("cll", "test", str(cut.raw_sha256), conll_sha256)
+        return edition and edition.id
+
+    assert found(cut.conll_sha256) == found(None) == "cut"
+    # The release's tokens, which are not recorded.
+    assert found("0" * 64) == "release"
+    assert registry.edition_with("cll", "test", "0" * 64) is None

@@ -171,8 +171,9 @@ def edition_with(
         for edition in (known.editions.values() if known else ())
         if split in edition.splits and edition.splits[split].raw_sha256 == raw_sha256
     ]
-    same = [one for one in found if one.splits[split].conll_sha256 == conll_sha256]
-    return next(iter(same or found), None)
+    # Of some the tokens are not recorded.
+    possible = [one for one in found if one.splits[split].conll_sha256 in (conll_sha256, None)]
+    return next(iter(possible if conll_sha256 and possible else found), None)
 
 
 def same_mentions(name: str, edition: str | None, split: str) -> bool:
