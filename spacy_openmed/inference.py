@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import backbones, engine
 from .adapters import Adapter
-from .engine.threads import Share, even, share, side_by_side, taking_turns
+from .engine.threads import divide, side_by_side, taking_turns
 from .errors import OpenMedError
 from .precision import resolve_inference
 from .pretraining import Pretraining
@@ -284,11 +284,11 @@ def tag(
             scores[index] = rows[first : first + len(windows[index])].copy()
 
     lengths = [len(w) + special.count for w in windows]
-    at_a_time = Share(1, batch_wordpieces)
     if threads:
-        at_a_time = share(batch_wordpieces, sum(lengths), max(lengths, default=0))
-    batches = even(pack(lengths, at_a_time.wordpieces), at_a_time.workers)
-    side_by_side(run, batches, at_a_time.workers)
+        workers, batches = divide(lengths, batch_wordpieces)
+    else:
+        workers, batches = 1, pack(lengths, batch_wordpieces)
+    side_by_side(run, batches, workers)
     results = []
     position = 0
     for spans in cuts:

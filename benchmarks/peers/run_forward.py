@@ -12,8 +12,8 @@ def load(job: dict[str, Any]) -> Prepare:
     from transformers import AutoModelForTokenClassification
 
     from spacy_openmed import backbones, engine
-    from spacy_openmed.engine.threads import even, share, side_by_side
-    from spacy_openmed.windows import cut, encode_batch, pack, pad, special_tokens
+    from spacy_openmed.engine.threads import divide, side_by_side
+    from spacy_openmed.windows import cut, encode_batch, pad, special_tokens
 
     folder = Path(job["checkpoint"])
     model: Any = AutoModelForTokenClassification.from_pretrained(folder)
@@ -29,10 +29,10 @@ def load(job: dict[str, Any]) -> Prepare:
             for start, end in cut(len(encoding), job["window"] - special.count, job["overlap"])
         ]
         lengths = [len(window) + special.count for window in windows]
-        workers, budget = share(job["options"]["batch_wordpieces"], sum(lengths), max(lengths))
+        workers, divided = divide(lengths, job["options"]["batch_wordpieces"])
         batches = [
             [torch.from_numpy(array) for array in pad([windows[i] for i in batch], special)]
-            for batch in even(pack(lengths, budget), workers)
+            for batch in divided
         ]
 
         def one(batch: list[torch.Tensor]) -> None:

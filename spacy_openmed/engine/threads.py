@@ -17,6 +17,8 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from ..windows import pack
+
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -76,6 +78,17 @@ def even(batches: Sequence[Sequence[int]], workers: int) -> list[list[int]]:
         ends = [len(batch) * part // parts for part in range(parts + 1)]
         found += [list(batch[start:end]) for start, end in pairwise(ends)]
     return found
+
+
+def divide(lengths: Sequence[int], most: int) -> tuple[int, list[list[int]]]:
+    """Batches of windows for torch's threads.
+
+    lengths (Sequence[int]): Wordpieces of each window.
+    most (int): Wordpieces that may run at a time, padding included.
+    RETURNS (tuple): Workers, and indices of windows for each batch, as ``side_by_side`` takes them.
+    """
+    workers, wordpieces = share(most, sum(lengths), max(lengths, default=0))
+    return workers, even(pack(lengths, wordpieces), workers)
 
 
 def side_by_side(
