@@ -25,9 +25,7 @@ from spacy.tokens import Doc, DocBin
 from spacy.util import filter_spans
 
 from spacy_openmed.backbones import file_sha256
-from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.documents import Document
-from spacy_openmed.corpora.statistics import content_hash
 from spacy_openmed.entities import Entity
 from spacy_openmed.evaluation import evaluate, ledger, predictions
 from spacy_openmed.evaluation.evaluate import Found, Split
@@ -68,8 +66,7 @@ def as_written(nlp: Language, document: Document) -> Doc:
 
 def is_raw_better(train_split: Split) -> bool:
     """Whether the token file annotates other mentions than the raw form."""
-    raw, tokens = content_hash(train_split.raw), content_hash(train_split.conll or [])
-    edition = registry.edition_with(train_split.dataset, train_split.split, raw, tokens)
+    edition = train_split.edition
     return edition is not None and not edition.same_mentions(train_split.split)
 
 

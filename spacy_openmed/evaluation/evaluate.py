@@ -48,6 +48,12 @@ class Split:
     conll: list[Document] | None
     data: dict[str, str]
 
+    @property
+    def edition(self) -> registry.Edition | None:
+        """The one that the registry knows to have these very texts and mentions."""
+        tokens = None if self.conll is None else content_hash(self.conll)
+        return registry.edition_with(self.dataset, self.split, content_hash(self.raw), tokens)
+
 
 def load(dataset: str, split: str, corpus: Path) -> Split:
     """Read a split as it is evaluated.
@@ -85,8 +91,7 @@ def figures(at: Split, raw: Sequence[Found], conll: Sequence[Found] | None) -> d
         recall, f1 in percent, counts, the same per label, and what ``summary`` adds.
     RAISES (OpenMedError): The split has no document.
     """
-    tokens = None if at.conll is None else content_hash(at.conll)
-    edition = registry.edition_with(at.dataset, at.split, content_hash(at.raw), tokens)
+    edition = at.edition
     result = {
         "dataset": at.dataset,
         "split": at.split,
