@@ -625,6 +625,8 @@ def test_precision_is_of_inference_and_can_be_changed(adapter):
         found = logits_of(pipe)
         assert pipe.shim.backbone.precision == precision
         assert found == pytest.approx(exact, abs=close)
+        # A few may be so far off, not many.
+        assert np.abs(np.subtract(found, exact)).mean() <= close / 5
         assert (precision == "fp32") == np.array_equal(found, exact)
 
 

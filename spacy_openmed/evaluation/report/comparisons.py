@@ -121,9 +121,9 @@ def main_table(ours: Sequence[Result], others: Iterable[Row], errors: Iterable[R
     others (Iterable[dict]): From ``systems``.
     errors (Iterable[dict]): See ``derived.errors``.
     RETURNS (list[dict]): One a dataset, in the registry's order, those of several corpora last:
-        "dataset", "together", "partial"; "same_mentions", whether its token file annotates what
-        its raw form does; "conll", None where it does not, and "raw", each "f1" and "f1_ci";
-        "unseen"; "published"; "to_openmed", "to_closed" and "to_scispacy", ours minus theirs in
+        "dataset", "together", "partial"; "conll", None where the token file annotates other
+        mentions than the raw form, and "raw", each "f1" and "f1_ci"; "unseen";
+        "published"; "to_openmed", "to_closed" and "to_scispacy", ours minus theirs in
         points by CoNLL F1; and "spacy_ner": its "f1" and "f1_ci", "on" which of the two scores,
         and how far ours is ahead, see ``systems``. None is what is not known, or cannot be
         compared because only a part of the corpus is at hand, or because one of the two has no
@@ -171,7 +171,6 @@ def _main_row(one: Result, spacy_ner: Row | None, unseen: Row | None) -> Row:
         "dataset": one.dataset,
         "together": TOGETHER.get(one.dataset),
         "partial": partial,
-        "same_mentions": same,
         "conll": _f1(conll),
         "raw": _f1(one.content.get("raw")),
         "unseen": unseen,
