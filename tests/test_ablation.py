@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from spacy_openmed import pretraining
 from spacy_openmed.cli.app import app
 from spacy_openmed.corpora.documents import Document
+from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation import ablation as report
 from spacy_openmed.training import ablation as module
@@ -221,6 +222,22 @@ def test_results_of_other_settings_are_refused(
 def test_unusable_settings(plan: Ablation, change: dict[str, Any], message: str):
     with pytest.raises(OpenMedError, match=message):
         ablation(replace(plan, settings=replace(SETTINGS, **change)))
+
+
+def test_a_share_has_the_labels_that_it_must_have():
+    documents = [
+        Document(str(i), "a" * 10, [Entity(0, 1, "RARE" if i == 7 else "COMMON")])
+        for i in range(20)
+    ]
+    plain = share(documents, 20)
+    rare = share(documents, 20, {"RARE", "COMMON"})
+    assert rare[: len(plain)] == plain
+    assert "7" not in {d.id for d in plain}
+    assert {d.id for d in rare} == {d.id for d in plain} | {"7"}
+    # What no document has does not draw in the whole corpus.
+    assert share(documents, 20, {"NONE"}) == plain
+    # Nor does a share change that has all already.
+    assert share(documents, 20, {"COMMON"}) == plain
 
 
 def test_a_share_is_whole_documents_and_always_the_same():

@@ -19,7 +19,8 @@ from test_training import MARKED, marked
 from typer.testing import CliRunner
 
 from spacy_openmed.cli.app import app
-from spacy_openmed.corpora.documents import Document
+from spacy_openmed.corpora.documents import Document, labels_of
+from spacy_openmed.entities import Entity
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation.search_plots import PLOTS, draw
 from spacy_openmed.files import only_one
@@ -61,6 +62,8 @@ SETTINGS = SearchSettings(
     startup_trials=4,
     pruner_startup_trials=2,
 )
+# With a label that no other document has.
+ZEBRAS = Document("", "Zebras are animals.", [Entity(0, 6, "SPECIES")])
 
 
 def documents() -> list[Document]:
@@ -329,6 +332,12 @@ def test_a_study_of_something_else_is_refused(
         search(plan_in(tmp_path, tiny_backbone, **changes), 1)
 
 
+def test_a_pruner_with_impossible_settings_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    plan = plan_in(tmp_path, tiny_backbone, settings=replace(SETTINGS, pruner_startup_trials=-1))
+    with pytest.raises(OpenMedError, match=r"pruner = 'median'.*-1"):
+        search(plan, 2)
+
+
 def test_an_unknown_pruner_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
     plan = plan_in(tmp_path, tiny_backbone, settings=replace(SETTINGS, pruner="best"))
     with pytest.raises(OpenMedError, match="choose median, hyperband, none"):
@@ -417,6 +426,41 @@ def test_a_search_whose_trials_all_die_ends(
     with pytest.raises(OpenMedError, match=f"{MAX_DEATHS} trials in a row died.*no disk"):
         search(plan_in(tmp_path, tiny_backbone), 9)
     assert numbers == list(range(2 + MAX_DEATHS))
+
+
+def test_a_search_whose_trials_died_goes_on_once_the_reason_is_gone(
+    scripted: Callable[..., list[int]], tiny_backbone: Path, tmp_path: Path
+) -> None:
+    plan = plan_in(tmp_path, tiny_backbone)
+    scripted(die=lambda number: "no disk" if number > 1 else None)
+    with pytest.raises(OpenMedError, match="the same command goes on"):
+        search(plan, 9)
+    scripted()
+    result = search(plan, 9)
+    assert len(result["finished"]) == 9 and len(result["failed"]) == MAX_DEATHS
+
+
+def test_what_nobody_can_learn_is_refused_before_the_first_trial(
+    scripted: Callable[..., list[int]], tiny_backbone: Path, tmp_path: Path
+) -> None:
+    numbers = scripted()
+    found = documents()
+    plan = plan_in(tmp_path, tiny_backbone, dev=[ZEBRAS])
+    with pytest.raises(OpenMedError, match="dev has labels that train lacks: SPECIES"):
+        search(plan, 2)
+    with pytest.raises(OpenMedError, match="Nothing to learn"):
+        search(replace(plan, dev=[Document("", found[0].text, [])]), 2)
+    assert not numbers and not list(tmp_path.glob("study*"))
+
+
+def test_a_share_of_train_has_the_labels_of_dev(tiny_backbone: Path, tmp_path: Path) -> None:
+    found = [*documents() * 5, ZEBRAS]
+    for seed in range(5):
+        dev = [found[seed], found[-1]]
+        plan = plan_in(tmp_path, tiny_backbone, train=found, dev=dev)
+        task = replace(plan, settings=replace(SETTINGS, train_characters=10)).task
+        assert len(task.train) < len(found)
+        assert labels_of(task.dev) <= labels_of(task.train)
 
 
 def test_a_trial_that_always_takes_the_search_with_it_counts_as_dead(

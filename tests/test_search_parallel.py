@@ -17,7 +17,7 @@ from test_search import corpus as corpus
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.training.search import cluster, run, together
 from spacy_openmed.training.search.run import search
-from spacy_openmed.training.search.study import SearchStudy
+from spacy_openmed.training.search.study import MAX_DEATHS, SearchStudy
 from spacy_openmed.training.search.trial import Died, TrialResult
 
 
@@ -189,6 +189,42 @@ def test_what_one_of_several_processes_meets_alone_ends_all(
         with pytest.raises(Died):
             follower.follow()
         assert len(ran) == 1
+
+
+def test_trials_that_end_together_are_one_death(tmp_path: Path) -> None:
+    """Ray ends with all that run on it, when one process takes too much memory."""
+    study = SearchStudy(tmp_path, SETTINGS, START, 1, 2, parallel=True)
+    driver = cluster._Driver(study, 20, lambda: None)
+    for round in range(MAX_DEATHS):
+        for name in range(8):
+            assert driver.next(f"{round}-{name}")
+        driver.lose_running("memory ran out")
+        assert not driver.running
+    assert len(study.failures()) == 8 * MAX_DEATHS
+    assert driver.next("one more") is None
+    assert "trials in a row died" in str(driver.error)
+    with pytest.raises(OpenMedError, match="No trial can be started: memory ran out"):
+        driver.lose_running("memory ran out")
+
+
+def test_ray_is_not_started_for_a_finished_search(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    study = SearchStudy(tmp_path, SETTINGS, START, 1, 2, parallel=True)
+    monkeypatch.setattr(cluster, "_imported", lambda: pytest.fail("started"))
+    task: Any = None
+    cluster.search_on_ray(study, task, 0, 2, 1, "", lambda: None)
+
+
+def test_whatever_ends_the_first_process_is_not_tried_again(tmp_path: Path) -> None:
+    study = SearchStudy(tmp_path, SETTINGS, START, 1, 2)
+
+    def fail(number: int, values: Any, report: Any) -> Any:
+        raise OSError("no disk")
+
+    with pytest.raises(OSError, match="no disk"):
+        run._one_by_one(study, 3, fail, lambda: None, shared=True)
+    assert [row["reason"] for row in study.failures()] == ["OSError: no disk"]
 
 
 def test_the_first_process_marks_such_a_trial_and_ends(tiny_backbone: Path, tmp_path: Path) -> None:

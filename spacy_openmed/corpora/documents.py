@@ -1,6 +1,6 @@
 """A document with annotations, as every reader yields it and every writer takes it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..entities import Entity
@@ -29,6 +29,11 @@ class Document:
     sentences: list[tuple[int, int]] = field(default_factory=list)
     concepts: Mapping[tuple[int, int, str], str] = field(default_factory=dict)
     passages: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+def labels_of(documents: Iterable[Document]) -> set[str]:
+    """Of all annotated entities."""
+    return {entity.label for document in documents for entity in document.entities}
 
 
 def user_label(label: str, types: Mapping[str, str] | None, where: str) -> str:

@@ -21,7 +21,7 @@ from .. import adapters, backbones, network, pretraining
 from ..about import __version__
 from ..adapters import AdapterInfo
 from ..corpora import registry
-from ..corpora.documents import Document
+from ..corpora.documents import Document, labels_of
 from ..corpora.statistics import content_hash
 from ..decoding import bio_labels
 from ..errors import OpenMedError
@@ -254,6 +254,22 @@ def finetune(
     return record
 
 
+def learnable(train: Sequence[Document], dev: Sequence[Document]) -> list[str]:
+    """The entity types that can be learned from train and seen on dev, in order.
+
+    RAISES (OpenMedError): There are none, or dev has some that train lacks.
+    """
+    types = labels_of(train)
+    if not types or not any(d.entities for d in dev):
+        raise OpenMedError(
+            f"Nothing to learn: train has {sum(len(d.entities) for d in train)} and dev "
+            f"{sum(len(d.entities) for d in dev)} annotated entities; both need some."
+        )
+    if unseen := labels_of(dev) - types:
+        raise OpenMedError(f"dev has labels that train lacks: {', '.join(sorted(unseen))}.")
+    return sorted(types)
+
+
 def fit(
     train: Sequence[Document],
     dev: Sequence[Document],
@@ -273,15 +289,7 @@ def fit(
     method (str): What is trained besides the head: "lora", "full" (the whole encoder) or
         "head" (nothing).
     """
-    types = sorted({e.label for d in train for e in d.entities})
-    if not types or not any(d.entities for d in dev):
-        raise OpenMedError(
-            f"Nothing to learn: train has {sum(len(d.entities) for d in train)} and dev "
-            f"{sum(len(d.entities) for d in dev)} annotated entities; both need some."
-        )
-    unseen = {e.label for d in dev for e in d.entities} - set(types)
-    if unseen:
-        raise OpenMedError(f"dev has labels that train lacks: {', '.join(sorted(unseen))}.")
+    types = learnable(train, dev)
     processes = process_group()
     checkpoints = output / "checkpoints"
     arguments = training_arguments(

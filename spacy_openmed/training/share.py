@@ -1,29 +1,35 @@
 """A share of a corpus: whole documents, drawn at random, always the same."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from ..corpora.documents import Document
+from ..corpora.documents import Document, labels_of
 from ..corpora.statistics import content_hash
 
 
-def share(documents: Sequence[Document], characters: int) -> list[Document]:
+def share(
+    documents: Sequence[Document], characters: int, labels: Collection[str] = ()
+) -> list[Document]:
     """Documents in random order, always the same, until they have so many characters.
 
     characters (int): How many; 0 for all documents, in their own order.
+    labels (Collection[str]): Those that must be among them: of the rest the first documents that
+        have one which is still missing are taken, too.
     """
     if not characters:
         return list(documents)
     shuffled = list(documents)
     random.Random(0).shuffle(shuffled)
     taken: list[Document] = []
+    missing = set(labels)
     count = 0
     for document in shuffled:
-        if count >= characters:
-            break
-        taken.append(document)
-        count += len(document.text)
+        own = labels_of([document])
+        if count < characters or own & missing:
+            taken.append(document)
+            missing -= own
+            count += len(document.text)
     return taken
 
 

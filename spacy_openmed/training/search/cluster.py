@@ -41,6 +41,9 @@ def search_on_ray(
     ended (Callable): Called after every trial that ended.
     RAISES (OpenMedError): Ray is not installed or not reachable; or trials die in a row.
     """
+    if study.finished >= trials:
+        # Ray takes its time to start.
+        return
     ray, tune = _imported()
     driver = _Driver(study, trials, ended)
     while True:
@@ -174,7 +177,7 @@ class _Driver:
         elif "outcome" in last:
             self.study.tell(trial, TrialResult(**json.loads(last["outcome"])))
         else:
-            self.study.fail(trial, last.get("died", "the process that ran it died"))
+            self.study.fail(trial, reason=last.get("died", "the process that ran it died"))
         self.ended()
 
     def lose_running(self, reason: str) -> None:
@@ -185,9 +188,10 @@ class _Driver:
         if not self.running:
             raise OpenMedError(f"No trial can be started: {reason}.")
         self.pruned.clear()
-        for name in list(self.running):
-            self.last[name] = {"died": reason}
-            self.end(name)
+        self.study.fail(*self.running.values(), reason=reason)
+        self.running.clear()
+        self.last.clear()
+        self.ended()
 
 
 def _searcher(driver: _Driver) -> Any:

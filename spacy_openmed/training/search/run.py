@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from ... import backbones
 from ...about import __version__
-from ...corpora.documents import Document
+from ...corpora.documents import Document, labels_of
 from ...errors import OpenMedError
 from ...files import atomic_file, only_one, write_json
 from ...precision import resolve_precision
 from .. import begun
 from ..begun import RUN
 from ..energy import total
-from ..finetune import file_hash
+from ..finetune import file_hash, learnable
 from ..processes import process_group
 from ..processes import threads as threads_of_each
 from ..settings import FinetuneSettings, SearchSettings, to_dict
@@ -31,6 +31,7 @@ from .study import STUDY, SearchStudy
 from .together import Together
 from .trial import Died, Task, TrialResult
 from .worker import Worker
+from .worker import describe as describe_error
 
 RESULT = "search.json"
 BEST = "best.toml"
@@ -63,10 +64,11 @@ class Search:
 
     @property
     def task(self) -> Task:
-        """What every trial gets."""
+        """What every trial gets: shares that can be learned from, where the whole can be."""
+        dev = share(self.dev, self.settings.dev_characters)
         return Task(
-            share(self.train, self.settings.train_characters),
-            share(self.dev, self.settings.dev_characters),
+            share(self.train, self.settings.train_characters, labels_of(dev)),
+            dev,
             self.dataset,
             # A trial may run in another working folder.
             str(Path(self.backbone).resolve()) if Path(self.backbone).is_dir() else self.backbone,
@@ -93,9 +95,9 @@ def search(
     threads (int): Of torch, for each worker; 0 shares those of this process.
     address (str): Of a Ray cluster, "" for none.
     RETURNS (dict): What is also written to ``output/search.json``.
-    RAISES (OpenMedError): A space that makes no sense; a study in ``output`` of another space,
-        dataset or backbone, or one that is being searched; trials that die one after another; no
-        Ray for several workers.
+    RAISES (OpenMedError): A space that makes no sense; nothing that can be learned; a study in
+        ``output`` of another space, dataset or backbone, or one that is being searched; trials
+        that die one after another; no Ray for several workers.
     """
     space.check(plan.settings, plan.start)
     _check_continued(plan)
@@ -105,6 +107,8 @@ def search(
     ref = backbones.reference(plan.backbone)
     backbones.find(ref)
     task = plan.task
+    # Else every trial would find out by itself.
+    learnable(task.train, task.dev)
     facts = {
         "dataset": plan.dataset,
         "backbone": ref.sha256,
@@ -194,13 +198,17 @@ def _one_by_one(
         try:
             outcome = run(trial.number, values, partial(study.report, trial))
         except Died as error:
-            study.fail(trial, str(error))
+            study.fail(trial, reason=str(error))
             if shared and not error.everywhere:
                 raise OpenMedError(
                     f"Trial {trial.number} died in one of several processes: {error}. It is "
                     f"marked, and the same command goes on without it; torchrun --max-restarts "
                     f"gives it again by itself."
                 ) from error
+        except Exception as error:
+            # It ends the search, whose next session is not to begin with this trial again.
+            study.fail(trial, reason=describe_error(error))
+            raise
         else:
             study.tell(trial, outcome)
         ended()

@@ -25,7 +25,8 @@ STUDY = "study.db"
 NAME = "search"
 PRUNERS = ("median", "hyperband", "none")
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-# Deaths without a trial that ends, after which something else must be wrong.
+# Deaths in one session without a trial that ends, after which something else must be wrong; once it
+# is put right, the same search goes on.
 MAX_DEATHS = 5
 # Times that a trial may be cut off together with the whole search before it is taken for the
 # reason: it may use up the machine's memory.
@@ -55,6 +56,8 @@ class SearchStudy:
     epochs: int
     parallel: bool = False
     _study: optuna.Study = field(init=False)
+    # Since the study was opened, or since a trial came to its end.
+    _deaths: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         # Else a line a trial, through the progress bar.
@@ -70,14 +73,14 @@ class SearchStudy:
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         name = self.settings.pruner
-        if name == "median":
-            return optuna.pruners.MedianPruner(
-                self.settings.pruner_startup_trials, self.settings.pruner_warmup_epochs
-            )
-        if name == "hyperband":
-            return optuna.pruners.HyperbandPruner(
-                max(1, self.settings.pruner_warmup_epochs), self.epochs
-            )
+        startup, warmup = self.settings.pruner_startup_trials, self.settings.pruner_warmup_epochs
+        try:
+            if name == "median":
+                return optuna.pruners.MedianPruner(startup, warmup)
+            if name == "hyperband":
+                return optuna.pruners.HyperbandPruner(max(1, warmup), self.epochs)
+        except ValueError as error:
+            raise OpenMedError(f"pruner = {name!r} with its settings: {error}") from error
         if name == "none":
             return optuna.pruners.NopPruner()
         raise OpenMedError(f"pruner = {name!r}: choose {', '.join(PRUNERS)}.")
@@ -101,13 +104,14 @@ class SearchStudy:
         """Begin the next trial.
 
         RETURNS (tuple): The trial, and its settings by dotted name.
-        RAISES (OpenMedError): The last ``MAX_DEATHS`` trials died.
+        RAISES (OpenMedError): Trials have died ``MAX_DEATHS`` times in a row.
         """
         dead = [t for t in self._failed() if self.reason(t) != INTERRUPTED]
-        last = self._trials(*FINISHED)[-1].number if self.finished else -1
-        if sum(t.number > last for t in dead) >= MAX_DEATHS:
+        if self._deaths >= MAX_DEATHS:
             raise OpenMedError(
-                f"{MAX_DEATHS} trials in a row died. The last one: {self.reason(dead[-1])}"
+                f"{MAX_DEATHS} trials in a row died. The last one: "
+                f"{self.reason(dead[-1]).rstrip('.')}. When that is put right, the same command "
+                f"goes on."
             )
         number = self.finished + len(dead)
         if self.parallel:
@@ -145,16 +149,19 @@ class SearchStudy:
 
     def tell(self, trial: optuna.Trial, outcome: TrialResult) -> None:
         """End a trial."""
+        self._deaths = 0
         trial.set_user_attr("outcome", outcome.to_dict())
         if outcome.pruned:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
             self._study.tell(trial, outcome.dev_f1)
 
-    def fail(self, trial: optuna.Trial, reason: str) -> None:
-        """Mark a trial that died; the search goes on."""
-        self._set_reason(trial.number, reason)
-        self._study.tell(trial, state=TrialState.FAIL)
+    def fail(self, *trials: optuna.Trial, reason: str) -> None:
+        """Mark a trial that died, or several that died of one thing; the search goes on."""
+        self._deaths += 1
+        for trial in trials:
+            self._set_reason(trial.number, reason)
+            self._study.tell(trial, state=TrialState.FAIL)
 
     def rows(self) -> list[dict[str, Any]]:
         """The finished trials, in the order of their numbers.
