@@ -1,5 +1,6 @@
 """The arithmetic of inference: two engines, four number formats, one result."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,19 @@ def test_scores_that_are_all_very_small_are_mended_too() -> None:
     exact = attend(qkv, [(6, 1)], 1)
     torch.testing.assert_close(
         attend(qkv.bfloat16(), [(6, 1)], 1).float(), exact, atol=0.02, rtol=0.02
+    )
+
+
+@pytest.mark.parametrize(("score", "value"), [(87.0, 3.0), (86.0, 100.0), (-90.0, 1.0), (0.0, 5.0)])
+def test_what_the_sums_weigh_may_overflow_before_they_do(score: float, value: float) -> None:
+    """Where all look alike the mean of the values is their value."""
+    qkv = torch.zeros(6, 3 * 8)
+    qkv[:, 0], qkv[:, 8], qkv[:, 16:] = score, 1.0, value
+    # One that counts for a half.
+    qkv[0, 8], qkv[0, 16:] = 1.0 - math.log(2.0) / abs(score or 1.0), value / 2
+    exact = attend(qkv, [(6, 1)], 1)
+    torch.testing.assert_close(
+        attend(qkv.bfloat16(), [(6, 1)], 1).float(), exact, atol=0.0, rtol=0.05
     )
 
 

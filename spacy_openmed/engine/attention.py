@@ -7,6 +7,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 # Wordpieces whose attention is computed at a time on a CPU in bf16.
 _PART = 512
+# A sum of exponentials. Below it those that are small beside the largest would be rounded to zero.
+_SMALLEST = 1e-30
 
 
 def attend(qkv: torch.Tensor, groups: Sequence[tuple[int, int]], heads: int) -> torch.Tensor:
@@ -50,13 +52,15 @@ def _products(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
 
     A column of ones beside the values gives the sums that the softmax divides by, and the
     maximum is not subtracted first: both save a pass over all pairs of wordpieces. Scores too
-    large or too small for that leave sums that are not finite or are zero, and are seen by it.
+    large for that leave something that is not finite, scores too small sums near zero, and both
+    are seen.
     """
     exponentials = torch.matmul(query, key.transpose(-1, -2)).exp_()
     ones = value.new_ones(*value.shape[:-1], 1)
     weighed = torch.matmul(exponentials, torch.cat([value, ones], dim=-1))
     sums = weighed[..., -1:]
-    if bool((torch.isfinite(sums) & (sums > 0)).all()):
+    low, high = weighed.aminmax()
+    if bool(torch.isfinite(high - low) & (sums.amin() > _SMALLEST)):
         return weighed[..., :-1] / sums
     scores = torch.matmul(query, key.transpose(-1, -2))
     return torch.matmul(torch.softmax(scores, dim=-1), value)
