@@ -23,7 +23,6 @@ from .adapters import Adapter
 from .engine.threads import divide, side_by_side, taking_turns
 from .errors import OpenMedError
 from .precision import resolve_inference
-from .pretraining import Pretraining
 from .recent import RecentEncodings
 from .windows import (
     Encoding,
@@ -63,15 +62,18 @@ class SharedBackbone:
         self.device = device
         self.precision = resolve_inference(precision, torch.device(device).type)
         self.tokenizer = backbones.load_tokenizer(folder)
-        # W0, with a pre-training adapter if one is active: never changed by a task's.
+        # W0, which never changes.
         encoder: Any = backbones.load_encoder(folder).to(device)
         self.encoder = encoder
         self.special = special_tokens(self.tokenizer, int(encoder.config.pad_token_id or 0))
         self.positions = positions(encoder)
         self._engine = engine.build(encoder, self.precision, compiled)
-        self._merged: set[str] = set()
         self._active: Adapter | None = None
-        self._pretraining: Pretraining | None = None
+        # Modules in whose weights a task's LoRA is, those in whose a pre-training's is, and the
+        # sha256 of that: "" for none, None while it is not sure.
+        self._merged: set[str] = set()
+        self._pretrained: set[str] = set()
+        self._pretraining: str | None = ""
         self.recent = RecentEncodings()
         # torch.compile has one compiler for all threads, a GPU threads of its own.
         self.side_by_side = torch.device(device).type == "cpu" and not compiled
@@ -132,41 +134,29 @@ class SharedBackbone:
         self._alone = taking_turns(self._compiled)
 
     def _activate(self, adapter: Adapter) -> None:
+        """Merge an adapter, and the pre-training that it builds on, into W0."""
         self._active = None
-        deltas = {delta.path: delta for delta in adapter.deltas()}
-        if adapter.pretraining is not self._pretraining:
-            self._merged |= self._change_base(adapter.pretraining)
+        base = {d.path: d for d in adapter.pretraining.deltas()} if adapter.pretraining else {}
+        own = {d.path: d for d in adapter.deltas()}
+        sha256 = adapter.pretraining.sha256 if adapter.pretraining else ""
 
         def weight(path: str) -> torch.Tensor:
-            original: torch.Tensor = self.encoder.get_submodule(path).weight
-            delta = deltas.get(path)
-            return original if delta is None else original + delta.matrix(self.device)
+            found: torch.Tensor = self.encoder.get_submodule(path).weight
+            for deltas in (base, own):
+                if path in deltas:
+                    found = found + deltas[path].matrix(self.device)
+            return found
 
+        # Adapters share their pre-training as a rule: then it stays where no LoRA is added to it.
+        changed = {*self._merged, *own}
+        if sha256 != self._pretraining:
+            changed |= {*self._pretrained, *base}
         # Noted before: what is stopped half-way is made anew by the next adapter.
-        self._merged |= set(deltas)
-        self._engine.rebuild(self._merged, weight)
-        self._merged = set(deltas)
+        self._merged, self._pretraining = changed, None
+        self._pretrained = {*self._pretrained, *base}
+        self._engine.rebuild(changed, weight)
+        self._merged, self._pretraining, self._pretrained = set(own), sha256, set(base)
         self._active = adapter
-
-    def _change_base(self, wanted: Pretraining | None) -> set[str]:
-        """Put another pre-training adapter under the task adapters, or none.
-
-        RETURNS (set[str]): The modules whose weights are others now.
-        """
-        paths = set()
-        if self._pretraining is not None:
-            # Read again rather than kept: adapters on one backbone seldom differ in this.
-            original: Any = backbones.load_encoder(self.folder)
-            for delta in self._pretraining.deltas():
-                weight = original.get_submodule(delta.path).weight
-                self.encoder.get_submodule(delta.path).weight.copy_(weight)
-                paths.add(delta.path)
-        self._pretraining = wanted
-        if wanted is not None:
-            for delta in wanted.deltas():
-                self.encoder.get_submodule(delta.path).weight.add_(delta.matrix(self.device))
-                paths.add(delta.path)
-        return paths
 
     def check(self, adapter: Adapter, source: str) -> None:
         """Refuse an adapter whose matrices do not fit this encoder.
@@ -226,8 +216,6 @@ def shared_backbone(
         if backbone is None:
             backbone = SharedBackbone(folder, device, resolved, compiled)
             _shared[key] = backbone
-        # It is read again at times, and the first to ask may have had it in a folder that is gone.
-        backbone.folder = folder
     return backbone
 
 

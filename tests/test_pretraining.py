@@ -1,10 +1,13 @@
 """Task adapters on top of a pre-training adapter that was merged into the backbone."""
 
+import itertools
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from transformers import AutoModelForTokenClassification
 
 from spacy_openmed import adapters, backbones, network, pretraining
 from spacy_openmed.adapters import Adapter, AdapterInfo
+from spacy_openmed.engine import bert
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.inference import SharedBackbone
 from spacy_openmed.network import TokenTagger
@@ -76,11 +80,54 @@ def test_adapters_with_and_without_take_turns(tiny_backbone: Path, pretrained: l
         np.testing.assert_allclose(found, expected[i], atol=1e-4)
     far = [np.abs(a - b).max() for a in expected for b in expected if a is not b]
     assert min(far) > 0.01
-    shared.logits(tasks[0][1], *batch())
-    paths = {d.path for d in tasks[0][1].deltas()}
     for name, tensor in shared.encoder.state_dict().items():
-        if name.removesuffix(".weight") not in paths:
-            assert torch.equal(tensor, before[name]), name
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_switch_that_is_stopped_half_way_is_made_anew(
+    tiny_backbone: Path, pretrained: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [
+        task(tiny_backbone, base, seed)
+        for seed, base in enumerate([None, pretrained[0], pretrained[1], pretrained[1]])
+    ]
+    for before, stopped, after in itertools.product(range(4), repeat=3):
+        shared = SharedBackbone(tiny_backbone)
+        shared.logits(tasks[before][1], *batch())
+        with monkeypatch.context() as patch:
+            patch.setattr(bert, "linear", stop_after(3, bert.linear))
+            if stopped != before:
+                with pytest.raises(KeyboardInterrupt):
+                    shared.logits(tasks[stopped][1], *batch())
+        found = shared.logits(tasks[after][1], *batch())
+        np.testing.assert_allclose(found, live(tasks[after][0]), atol=1e-4)
+
+
+def stop_after(times: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, until Ctrl-C is pressed."""
+    left = itertools.count(times, -1)
+
+    def stopped(*arguments: Any) -> Any:
+        if not next(left):
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return stopped
+
+
+def test_adapters_on_equal_pretraining_need_not_share_it(
+    tiny_backbone: Path, pretrained: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pipelines may each bring a copy: what is the same is not merged anew."""
+    (_, one), (_, two) = (task(tiny_backbone, pretrained[0], seed) for seed in (1, 2))
+    assert two.pretraining is not None
+    two = replace(two, pretraining=replace(two.pretraining))
+    shared = SharedBackbone(tiny_backbone)
+    shared.logits(one, *batch())
+    rebuilt: list[set[str]] = []
+    monkeypatch.setattr(shared._engine, "rebuild", lambda paths, _: rebuilt.append(set(paths)))
+    shared.logits(two, *batch())
+    assert rebuilt == [{delta.path for delta in (*one.deltas(), *two.deltas())}]
 
 
 def test_a_tied_decoder_keeps_its_weights(tiny_backbone: Path, pretrained: list[Path]) -> None:
