@@ -28,6 +28,7 @@ from .errors import OpenMedError
 from .files import atomic_folder
 from .low_rank import LORA_CONFIG, LORA_WEIGHTS
 from .pretraining import Pretraining
+from .windows import Windowing
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +65,8 @@ class AdapterInfo:
     dataset: str
     types: tuple[str, ...]
     backbone: BackboneRef
-    window: int = 256
-    overlap: int = 50
+    window: int = Windowing().window
+    overlap: int = Windowing().overlap
     temperature: float = 1.0
     pretraining: str = ""
     consistency: float | None = None
@@ -73,6 +74,10 @@ class AdapterInfo:
     @property
     def labels(self) -> list[str]:
         return bio_labels(self.types)
+
+    @property
+    def windowing(self) -> Windowing:
+        return Windowing(self.window, self.overlap)
 
     def to_dict(self) -> dict[str, Any]:
         return {

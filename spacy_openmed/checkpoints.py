@@ -39,7 +39,7 @@ from .inference import Floats, positions
 from .label_schemes import LabelScheme, read_labels
 from .precision import resolve_inference
 from .recent import RecentEncodings
-from .windows import Encoding
+from .windows import Encoding, Windowing
 
 REFERENCE = "checkpoint.json"
 TOKENIZER = "tokenizer.json"
@@ -318,11 +318,17 @@ class SharedCheckpoint:
         self.recent = RecentEncodings()
         self._alone = taking_turns(self._compiled)
 
-    def window(self, wanted: int) -> int:
-        """The window to read: a network that reads fewer wordpieces gets fewer."""
+    def windowing(self, window: int | None = None, overlap: int | None = None) -> Windowing:
+        """How to cut texts: a network that reads fewer wordpieces than it is to gets fewer.
+
+        window, overlap (int | None): None for those that adapters have as a rule.
+        """
+        wanted = Windowing().but(window, overlap)
         # Not refused, as for a backbone that was trained with windows of that size: whoever
         # names a checkpoint need not know how much it reads, and no text is lost.
-        return wanted if self.positions is None else min(wanted, self.positions)
+        if self.positions is None or wanted.window <= self.positions:
+            return wanted
+        return Windowing(self.positions, wanted.overlap * self.positions // wanted.window)
 
     def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Score a batch.

@@ -31,6 +31,7 @@ from .network import tagging_loss
 from .precision import Arithmetic
 from .sources import BACKBONE, Head
 from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
+from .windows import Windowing
 
 DEFAULT_BACKBONE = "minilm"
 # Of the docs that ``pipe`` works on together: enough to be packed well, and few enough that a
@@ -70,8 +71,8 @@ def make_openmed_ner(
     precision: str,
     compile: bool,
     batch_wordpieces: int,
-    window: int,
-    overlap: int,
+    window: int | None,
+    overlap: int | None,
     bundle_backbone: bool,
     scorer: Callable[..., dict[str, Any]] | None,
 ) -> "OpenMedNER":
@@ -100,7 +101,8 @@ def make_openmed_ner(
     compile (bool): Have torch.compile fuse what is between the matrix products, which takes its
         time at the first batches.
     batch_wordpieces (int): Wordpieces that are in the network at a time, padding included.
-    window, overlap (int): Wordpieces; longer texts are read in overlapping windows.
+    window, overlap (int | None): Wordpieces; longer texts are read in overlapping windows. None:
+        as the adapter was trained, and 256 and 50 for a new one or a checkpoint.
     bundle_backbone (bool): to_disk writes the weights of the backbone or checkpoint, too.
     scorer (Callable | None): The scorer.
     RAISES (OpenMedError): A value that is not possible.
@@ -172,8 +174,8 @@ class OpenMedNER(TrainablePipe):
         precision: str = "auto",
         compile: bool = False,
         batch_wordpieces: int = 4096,
-        window: int = 256,
-        overlap: int = 50,
+        window: int | None = None,
+        overlap: int | None = None,
         bundle_backbone: bool = False,
         scorer: Callable[..., dict[str, Any]] | None = None,
     ) -> None:
@@ -387,8 +389,7 @@ class OpenMedNER(TrainablePipe):
             self.shim.new_adapter(
                 types,
                 self.cfg["backbone"] or DEFAULT_BACKBONE,
-                self.cfg["window"],
-                self.cfg["overlap"],
+                Windowing().but(self.cfg["window"], self.cfg["overlap"]),
             )
         elif set(labels) != set(self.labels):
             self.shim.new_head(types)

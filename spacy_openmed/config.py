@@ -30,8 +30,8 @@ labels = {}
 precision = "auto"
 compile = false
 batch_wordpieces = 4096
-window = 256
-overlap = 50
+window = null
+overlap = null
 bundle_backbone = false
 
 [openmed_ner.model]
@@ -75,10 +75,13 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         raise OpenMedError(
             f"openmed_ner: batch_wordpieces = {cfg['batch_wordpieces']} must be at least 1."
         )
-    if not 0 <= cfg["overlap"] < cfg["window"] - 2:
+    # Where one of the two is the adapter's, the rest is seen when it is loaded.
+    window, overlap = cfg["window"], cfg["overlap"]
+    shared = overlap or 0
+    if shared < 0 or (window is not None and window - 2 <= shared):
         raise OpenMedError(
-            f"openmed_ner: window = {cfg['window']}, overlap = {cfg['overlap']}: the overlap "
-            f"must be at least 0 and smaller than the window without its 2 special tokens."
+            f"openmed_ner: window = {window}, overlap = {overlap}: the overlap must be at least 0 "
+            f"and smaller than the window without its 2 special tokens."
         )
     consistency = cfg["consistency"]
     if consistency not in (OF_ADAPTER, OFF) and not _is_score(consistency):

@@ -27,6 +27,7 @@ from .recent import RecentEncodings
 from .windows import (
     Encoding,
     SpecialTokens,
+    Windowing,
     cut,
     pack,
     pad,
@@ -239,8 +240,7 @@ def tag(
     forward: Forward,
     special: SpecialTokens,
     labels: int,
-    window: int = 256,
-    overlap: int = 50,
+    windowing: Windowing,
     batch_wordpieces: int = 4096,
     threads: bool = False,
 ) -> list[Floats]:
@@ -250,13 +250,14 @@ def tag(
     forward (Forward): The network.
     special (SpecialTokens): What it expects around a window.
     labels (int): Number of BIO labels.
-    window, overlap (int): Wordpieces; a window counts its special tokens.
+    windowing (Windowing): How texts are cut.
     batch_wordpieces (int): Of what runs at a time, padding included.
     threads (bool): Run batches side by side on a CPU; ``forward`` can be called from several
         threads at once.
     RETURNS (list[float32[n, labels]]): One array a text, one row a wordpiece.
     """
-    cuts = [cut(len(e), window - special.count, overlap) for e in encodings]
+    size = windowing.window - special.count
+    cuts = [cut(len(e), size, windowing.overlap) for e in encodings]
     windows = [
         encoding.ids[start:end]
         for encoding, spans in zip(encodings, cuts, strict=True)

@@ -73,8 +73,7 @@ class NetworkPredictor:
             self.forward,
             self.backbone.special,
             len(self.info.labels),
-            self.info.window,
-            self.info.overlap,
+            self.info.windowing,
             self.batch_wordpieces,
             self.threads,
         )
@@ -116,7 +115,6 @@ class CheckpointPredictor:
 
     checkpoint (Checkpoint): Labels and tokenizer are taken from it.
     network (SharedCheckpoint): Its network.
-    window, overlap (int): Wordpieces; a network that reads fewer than a window gets fewer.
     batch_wordpieces (int): Of what runs at a time, padding included.
     """
 
@@ -124,14 +122,10 @@ class CheckpointPredictor:
         self,
         checkpoint: Checkpoint,
         network: SharedCheckpoint,
-        window: int = 256,
-        overlap: int = 50,
         batch_wordpieces: int = 4096,
     ) -> None:
         self.checkpoint = checkpoint
         self.network = network
-        self.window = network.window(window)
-        self.overlap = overlap
         self.batch_wordpieces = batch_wordpieces
 
     def __call__(self, texts: Sequence[str], edges: str = "word") -> list[list[Entity]]:
@@ -144,8 +138,7 @@ class CheckpointPredictor:
             network.logits,
             special_tokens(tokenizer, network.pad),
             scheme.count,
-            self.window,
-            self.overlap,
+            network.windowing(),
             self.batch_wordpieces,
             network.side_by_side,
         )

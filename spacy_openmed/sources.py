@@ -22,7 +22,7 @@ from .errors import OpenMedError
 from .files import atomic_folder
 from .inference import Floats, Forward, SharedBackbone, shared_backbone
 from .precision import Arithmetic
-from .windows import Encoding, SpecialTokens, special_tokens
+from .windows import Encoding, SpecialTokens, Windowing, special_tokens
 
 TOKENIZER = "tokenizer.json"
 BACKBONE = "backbone"
@@ -83,9 +83,10 @@ class Source(Protocol):
     def heads(self) -> list[Head]:
         """What the network scores."""
 
-    def window(self, wanted: int) -> int:
-        """The window to read, special tokens included, where the config asks for one.
+    def windowings(self, window: int | None, overlap: int | None) -> list[Windowing]:
+        """How each head's texts are cut.
 
+        window, overlap (int | None): What the config asks for; None for the head's own.
         RAISES (OpenMedError): The network cannot read so many wordpieces.
         """
 
@@ -175,14 +176,16 @@ class AdapterSource:
             for adapter in self.adapters
         ]
 
-    def window(self, wanted: int) -> int:
+    def windowings(self, window: int | None, overlap: int | None) -> list[Windowing]:
+        found = [adapter.info.windowing.but(window, overlap) for adapter in self.adapters]
         limit = self.backbone.positions
-        if limit is not None and wanted > limit:
+        longest = max(found).window
+        if limit is not None and longest > limit:
             raise OpenMedError(
-                f"window = {wanted}: the backbone '{self.adapters[0].info.backbone.id}' reads at "
+                f"window = {longest}: the backbone '{self.adapters[0].info.backbone.id}' reads at "
                 f"most {limit} wordpieces, special tokens included. Choose a smaller window."
             )
-        return wanted
+        return found
 
     def release(self) -> None:
         self._backbone = None
@@ -281,8 +284,8 @@ class CheckpointSource:
             )
         ]
 
-    def window(self, wanted: int) -> int:
-        return self.network.window(wanted)
+    def windowings(self, window: int | None, overlap: int | None) -> list[Windowing]:
+        return [self.network.windowing(window, overlap)]
 
     def release(self) -> None:
         self._network = None

@@ -22,7 +22,7 @@ from .inference import Floats, SharedBackbone, tag
 from .network import TokenTagger
 from .precision import Arithmetic, resolve_precision
 from .sources import AdapterSource, CheckpointSource, Head, Source
-from .windows import Encoding, SpecialTokens, cut, owned, pack, pad
+from .windows import Encoding, SpecialTokens, Windowing, cut, owned, pack, pad
 
 # Every linear layer inside the encoder's blocks; not a pooler's, which others may load too.
 LINEAR_LAYERS = r".*\.layer\.\d+\..*\.(query|key|value|query_proj|key_proj|value_proj|dense)"
@@ -80,8 +80,8 @@ def PeftTokenTagger(
         forward,
         attrs={
             "settings": settings,
-            "window": 256,
-            "overlap": 50,
+            "window": None,
+            "overlap": None,
             "batch_wordpieces": 4096,
             "precision": "auto",
             "compile": False,
@@ -97,18 +97,18 @@ def forward(
     """Encode, cut, run and stitch; in training, remember how to go back."""
     shim = shim_of(model)
     shim.set_arithmetic(Arithmetic(model.attrs["precision"], model.attrs["compile"]))
-    window, overlap = shim.in_use.window(model.attrs["window"]), model.attrs["overlap"]
+    windowings = shim.in_use.windowings(model.attrs["window"], model.attrs["overlap"])
     encodings = shim.in_use.encode([doc.text for doc in docs])
     batch = model.attrs["batch_wordpieces"]
     if not is_train:
-        scores = shim.tag(encodings, window, overlap, batch)
+        scores = shim.tag(encodings, windowings, batch)
         tagged = [
             Tagged(encoding, [logits[i] for logits in scores])
             for i, encoding in enumerate(encodings)
         ]
         return tagged, lambda gradients: []
     shim.set_dropout(model.attrs["dropout_rate"])
-    logits, backprop = shim.begin_tagging(encodings, window, overlap, batch)
+    logits, backprop = shim.begin_tagging(encodings, windowings[0], batch)
 
     def back(gradients: list[Floats]) -> list[Doc]:
         backprop(gradients)
@@ -172,8 +172,8 @@ class TaggerShim(PyTorchShim):
                 self.source.arithmetic = wanted
                 self.source.release()
 
-    def new_adapter(self, types: Sequence[str], backbone: str, window: int, overlap: int) -> None:
-        """Begin anew: fresh LoRA, fresh head, for windows of that size."""
+    def new_adapter(self, types: Sequence[str], backbone: str, windowing: Windowing) -> None:
+        """Begin anew: fresh LoRA, fresh head, for texts that are cut like that."""
         from .training.lora import wrap
         from .training.settings import LoraSettings
 
@@ -184,7 +184,7 @@ class TaggerShim(PyTorchShim):
             dropout=self.settings["lora_dropout"],
             target_modules=self.settings["target_modules"],
         )
-        info = AdapterInfo("", tuple(types), ref, window, overlap)
+        info = AdapterInfo("", tuple(types), ref, *windowing)
         tagger = TokenTagger(
             wrap(self._private_encoder(backbones.find(ref)), lora),
             len(info.labels),
@@ -197,7 +197,7 @@ class TaggerShim(PyTorchShim):
         """Keep the LoRA, but learn other types with a fresh head."""
         old = self.adapter
         tagger = self._trainable()
-        info = AdapterInfo("", tuple(types), old.info.backbone, old.info.window, old.info.overlap)
+        info = AdapterInfo("", tuple(types), old.info.backbone, *old.info.windowing)
         fresh = TokenTagger(tagger.encoder, len(info.labels), self.settings["dropout"])
         self._trained.adapters = [network.to_adapter(fresh, info)]
         self._set_network(fresh)
@@ -300,13 +300,13 @@ class TaggerShim(PyTorchShim):
         ]
 
     def tag(
-        self, encodings: Sequence[Encoding], window: int, overlap: int, batch: int
+        self, encodings: Sequence[Encoding], windowings: Sequence[Windowing], batch: int
     ) -> list[list[Floats]]:
         """For each head, the stitched logits of each text."""
         special = self.special
         return [
-            tag(encodings, head.forward, special, head.count, window, overlap, batch, head.threads)
-            for head in self.heads()
+            tag(encodings, head.forward, special, head.count, windowing, batch, head.threads)
+            for head, windowing in zip(self.heads(), windowings, strict=True)
         ]
 
     def _run_private(self, ids: Any, mask: Any) -> Floats:
@@ -322,7 +322,7 @@ class TaggerShim(PyTorchShim):
     # Training
 
     def begin_tagging(
-        self, encodings: Sequence[Encoding], window: int, overlap: int, batch: int
+        self, encodings: Sequence[Encoding], windowing: Windowing, batch: int
     ) -> tuple[list[Floats], Callable[[list[Floats]], None]]:
         """Run with gradients.
 
@@ -330,7 +330,8 @@ class TaggerShim(PyTorchShim):
         """
         tagger = self._trainable()
         special = self.special
-        cuts = [cut(len(e), window - special.count, overlap) for e in encodings]
+        size = windowing.window - special.count
+        cuts = [cut(len(e), size, windowing.overlap) for e in encodings]
         # Where each window's owned wordpieces are: text, first and last in text and window.
         jobs = [
             (text, start, end, begin, stop)
@@ -421,6 +422,11 @@ class TaggerShim(PyTorchShim):
 
     @property
     def device(self) -> torch.device:
+        """Of the private network, once there is one."""
+        # Which GPU is the default one depends on the thread: a new one begins with the first.
+        if self._model is not None:
+            found: torch.device = next(self._model.parameters()).device
+            return found
         return get_torch_default_device()
 
     def to_device(self, device_type: str, device_id: int) -> None:

@@ -7,7 +7,7 @@ never meets at run time what it did not see in training: ``encode`` → ``cut`` 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import regex
@@ -26,6 +26,24 @@ MAX_RUN = 50
 # bounded and the pieces are tokenised in parallel.
 SEGMENT = 20_000
 _BREAK = regex.compile(r"\s(?=\S)")
+
+
+class Windowing(NamedTuple):
+    """How texts are cut into windows.
+
+    window (int): Wordpieces of a window, special tokens included.
+    overlap (int): Wordpieces that neighbours share at least.
+    """
+
+    window: int = 256
+    overlap: int = 50
+
+    def but(self, window: int | None, overlap: int | None) -> "Windowing":
+        """With what is not None in place of its own."""
+        return Windowing(
+            self.window if window is None else window,
+            self.overlap if overlap is None else overlap,
+        )
 
 
 @dataclass(frozen=True)

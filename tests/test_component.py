@@ -339,6 +339,29 @@ def test_changes_of_cfg_count(adapter):
     assert offsets(nlp(long).ents) != whole
 
 
+def test_texts_are_cut_as_for_training(adapter, other, tmp_path):
+    """An adapter's figures are of its own windows, which need not be those of another."""
+    read = adapters.read(adapter)
+    info = dataclasses.replace(read.info, window=24, overlap=6)
+    adapters.write(dataclasses.replace(read, info=info), tmp_path / "short")
+    long = TEXT * 4
+    expected = Predictor.load(tmp_path / "short")([long])[0]
+    assert expected != Predictor.load(adapter)([long])[0]
+    nlp, pipe = make_nlp(adapter=str(tmp_path / "short"))
+    assert [(e.start_char, e.end_char) for e in nlp(long).ents] == [e[:2] for e in expected]
+    # The config may ask for others.
+    nlp, _ = make_nlp(adapter=str(tmp_path / "short"), window=256, overlap=50)
+    plain, _ = make_nlp(adapter=str(adapter))
+    assert offsets(nlp(long).ents) == offsets(plain(long).ents)
+    # Each of several adapters has its own.
+    pipe.cfg["annotate"] = "spans"
+    pipe.shim.set_adapters([adapters.read(tmp_path / "short"), adapters.read(other)])
+    both = sorted(expected + Predictor.load(other)([long])[0])
+    doc = pipe(spacy.blank("en").make_doc(long))
+    found = sorted((s.start_char, s.end_char) for s in doc.spans["openmed"])
+    assert found == [e[:2] for e in both]
+
+
 # Several adapters
 
 

@@ -27,8 +27,8 @@ DEFAULTS = {
     "labels": {},
     "precision": "auto",
     "batch_wordpieces": 4096,
-    "window": 256,
-    "overlap": 50,
+    "window": None,
+    "overlap": None,
 }
 
 
@@ -106,9 +106,8 @@ def test_class_and_factory_have_the_same_defaults():
         {"window": 0},
         {"window": -256},
         {"window": "wide"},
-        {"window": 52},
+        {"window": 2},
         {"overlap": -1},
-        {"overlap": 254},
         {"labels": ["DISEASE"]},
         {"spans_key": None},
         {"overwrite": "sometimes"},
@@ -128,6 +127,17 @@ def test_bad_values_are_refused_by_name(config):
         make_nlp(**config)
     (key,) = config
     assert key in str(error.value)
+
+
+def test_a_window_must_have_something_of_its_own(adapter):
+    make_nlp(window=256, overlap=253)
+    with pytest.raises(OpenMedError, match="window = 256, overlap = 254"):
+        make_nlp(window=256, overlap=254)
+    # The other one is the adapter's.
+    for config in ({"window": 52}, {"overlap": 254}):
+        nlp, _ = make_nlp(adapter=str(adapter), **config)
+        with pytest.raises(OpenMedError, match="cannot overlap its neighbour"):
+            nlp("Breast cancer.")
 
 
 def test_unknown_dataset_lists_the_known():

@@ -28,7 +28,7 @@ from spacy_openmed.engine.threads import even, share, side_by_side
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.inference import SharedBackbone, shared_backbone, tag
 from spacy_openmed.predictor import Predictor
-from spacy_openmed.windows import Encoding, SpecialTokens, cut, encode_batch, pack
+from spacy_openmed.windows import Encoding, SpecialTokens, Windowing, cut, encode_batch, pack
 
 TEXT = "Germline BRCA1 mutations raise the risk of ovarian cancer; cardiotoxic drugs do not. "
 
@@ -204,7 +204,7 @@ def test_side_by_side_gives_the_same(
     forward = partial(backbone.logits, pair[0])
 
     def scores(threads: bool) -> list[Any]:
-        return tag(encodings, forward, backbone.special, labels, 64, 10, 2048, threads)
+        return tag(encodings, forward, backbone.special, labels, Windowing(64, 10), 2048, threads)
 
     assert len(encodings) == len(scores(True))
     for one, other in zip(scores(True), scores(False), strict=True):
@@ -352,7 +352,7 @@ def test_text_that_fits_one_window_is_scored_unwindowed(
     texts = [TEXT, "cancer", TEXT[:40]]
     encodings = encode_batch(texts, backbone.tokenizer)
     forward = functools.partial(backbone.logits, pair[0])
-    scores = tag(encodings, forward, backbone.special, 3, window=256, overlap=50)
+    scores = tag(encodings, forward, backbone.special, 3, Windowing())
     for text, found in zip(texts, scores, strict=True):
         whole = np.array([backbone.tokenizer.encode(text).ids])
         expected = backbone.logits(pair[0], whole, np.ones_like(whole))[0, 1:-1]
@@ -371,7 +371,7 @@ def test_windows_of_a_long_text_come_from_the_most_central_window(
         own = encoding.ids[start:end]
         ids = np.array([[*backbone.special.prefix, *own, *backbone.special.suffix]])
         alone.append(backbone.logits(pair[0], ids, np.ones_like(ids))[0, 1:-1])
-    found = tag([encoding], forward, backbone.special, 3, window=32, overlap=8)[0]
+    found = tag([encoding], forward, backbone.special, 3, Windowing(32, 8))[0]
     for i, row in enumerate(found):
         central = max((min(i - s, e - 1 - i), -w) for w, (s, e) in enumerate(spans) if s <= i < e)
         window = -central[1]
@@ -410,7 +410,7 @@ def test_every_wordpiece_gets_its_own_row(
         assert (ids[:, 0] == -1).all()
         return echo(ids, mask)
 
-    scores = tag(encodings, forward, special, 2, window, overlap, budget)
+    scores = tag(encodings, forward, special, 2, Windowing(window, overlap), budget)
     assert [rows.shape for rows in scores] == [(n, 2) for n in lengths]
     for encoding, rows in zip(encodings, scores, strict=True):
         assert rows[:, 0].tolist() == encoding.ids.tolist()

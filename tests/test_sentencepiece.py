@@ -25,7 +25,14 @@ from spacy_openmed.network import TokenTagger, to_adapter
 from spacy_openmed.predictor import Predictor
 from spacy_openmed.training.lora import wrap
 from spacy_openmed.training.settings import LoraSettings
-from spacy_openmed.windows import SpecialTokens, cut, encode, encode_batch, special_tokens
+from spacy_openmed.windows import (
+    SpecialTokens,
+    Windowing,
+    cut,
+    encode,
+    encode_batch,
+    special_tokens,
+)
 
 TYPES = ("DISEASE", "GENE")
 LABELS = {name: i for i, name in enumerate(bio_labels(TYPES))}
@@ -205,7 +212,7 @@ def through_windows(text: str, entities: list[Entity], tokenizer: Tokenizer) -> 
         return one_hot(padded)[None]
 
     special = special_tokens(tokenizer, 0)
-    rows = tag([encoding], forward, special, len(LABELS), 16, 5, batch_wordpieces=1)
+    rows = tag([encoding], forward, special, len(LABELS), Windowing(16, 5), 1)
     return decode([text], [encoding], rows, TYPES)[0]
 
 
@@ -302,5 +309,5 @@ def test_long_text_through_a_deberta_and_back(folder: Path) -> None:
     middle = (end - start) // 2
     np.testing.assert_allclose(alone[middle], rows[start + middle], atol=1e-4)
     forward = functools.partial(shared.logits, adapter)
-    again = tag([encoding], forward, shared.special, len(LABELS), 40, 10, batch_wordpieces=1)
+    again = tag([encoding], forward, shared.special, len(LABELS), Windowing(40, 10), 1)
     np.testing.assert_allclose(again[0], rows, atol=1e-4)
