@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import low_rank, pretraining
+from . import backbones, low_rank, pretraining
 from .backbones import BackboneRef
 from .corpora import registry
 from .decoding import bio_labels
@@ -43,6 +43,7 @@ FORMATS = (1, 2, 3)
 _PRETRAINING = "pretraining/"
 # Folder of the (first) adapter inside a saved component.
 ADAPTER_IN_PIPE = "adapter"
+BACKBONE_IN_PIPE = "backbone"
 
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -121,6 +122,7 @@ class Adapter:
     weight (Tensor[labels, hidden]), bias (Tensor[labels]): The head.
     card (dict[str, str]): File name to text of what else the folder held (card, records).
     pretraining (Pretraining | None): Belongs into the backbone first, if info names one.
+    bundled (Path | None): The backbone's folder, if the pipeline that it was read from has one.
     """
 
     info: AdapterInfo
@@ -130,6 +132,14 @@ class Adapter:
     bias: "torch.Tensor"
     card: dict[str, str] = field(default_factory=dict)
     pretraining: Pretraining | None = None
+    bundled: Path | None = None
+
+    def find_backbone(self) -> Path:
+        """The verified folder of the backbone.
+
+        RAISES (OpenMedError): See ``backbones.find``.
+        """
+        return backbones.find(self.info.backbone, self.bundled)
 
     def deltas(self) -> Iterator[low_rank.Delta]:
         """What the LoRA adds to which weight of the encoder."""
@@ -144,7 +154,9 @@ def read(folder: Path) -> Adapter:
     names = [INFO, LORA_CONFIG, LORA_WEIGHTS, HEAD, CARD, TRAINING]
     names += [f"{_PRETRAINING}{path.name}" for path in folder.glob(f"{_PRETRAINING}*")]
     files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-    return from_files(files, str(folder))
+    beside = folder.parent / BACKBONE_IN_PIPE
+    bundled = beside if (beside / backbones.CONFIG).is_file() else None
+    return replace(from_files(files, str(folder)), bundled=bundled)
 
 
 def from_files(files: Mapping[str, bytes], source: str) -> Adapter:

@@ -29,7 +29,7 @@ from .inference import Floats
 from .labelling import IGNORED, label_wordpieces, outermost
 from .network import tagging_loss
 from .precision import Arithmetic
-from .sources import BACKBONE, Head
+from .sources import Head
 from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
 from .windows import Windowing
 
@@ -530,9 +530,7 @@ class OpenMedNER(TrainablePipe):
                 ref = backbones.reference(self.cfg["backbone"])
                 for folder, adapter in zip(folders, loaded, strict=True):
                     adapters.verify_backbone(adapter, ref, str(folder))
-            # An installed package may carry the backbone beside its adapter.
-            bundles = [folder.parent / BACKBONE for folder in folders]
-            bundled = next((b for b in bundles if (b / backbones.CONFIG).is_file()), None)
+            bundled = next((adapter.bundled for adapter in loaded if adapter.bundled), None)
             self.shim.set_adapters(loaded, bundled=bundled)
 
     def _configured_folders(self) -> list[Path]:

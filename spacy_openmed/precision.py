@@ -1,4 +1,4 @@
-"""Which number format a machine computes in."""
+"""Where, and in which number format, a machine computes."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +9,11 @@ from .errors import OpenMedError
 
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 INFERENCE_PRECISIONS = (*PRECISIONS, "int8")
+
+
+def default_device() -> str:
+    """Where to compute, where nobody says: "cuda" if there is a GPU, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def resolve_precision(name: str, device: str | None = None) -> str:
@@ -24,9 +29,24 @@ def resolve_precision(name: str, device: str | None = None) -> str:
         raise OpenMedError(f"precision = {name!r}: choose {', '.join(map(repr, PRECISIONS))}.")
     if name != "auto":
         return name
-    if device == "cuda" or (device is None and torch.cuda.is_available()):
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if (device or default_device()) == "cuda":
+        # GPUs that have no such instructions emulate them, slowly.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if _cpu_has_bf16() else "fp32"
+
+
+def resolve_unscaled(name: str, device: str) -> str:
+    """As ``resolve_precision``, for training without loss scaling, which fp16 cannot do without.
+
+    RAISES (OpenMedError): "fp16", or an unknown name.
+    """
+    found = resolve_precision(name, device)
+    if name == "fp16":
+        raise OpenMedError(
+            "precision = 'fp16' needs loss scaling, which spaCy's training does not do for us: "
+            "choose 'auto', 'bf16' or 'fp32', or train with 'spacy openmed train'."
+        )
+    return "fp32" if found == "fp16" else found
 
 
 def resolve_inference(name: str, device: str) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import adapters, backbones
+from . import adapters
 from .adapters import Adapter, AdapterInfo
 from .checkpoints import Checkpoint, SharedCheckpoint
 from .decoding import decode
 from .entities import Entity
 from .inference import Floats, Forward, SharedBackbone, shared_backbone, tag
+from .precision import default_device
 from .windows import Encoding, encode_batch, special_tokens
 
 
@@ -105,7 +106,7 @@ class Predictor(NetworkPredictor):
         precision (str): As ``SharedBackbone`` takes it.
         """
         adapter = adapters.read(folder)
-        backbone = shared_backbone(backbones.find(adapter.info.backbone), precision=precision)
+        backbone = shared_backbone(adapter.find_backbone(), default_device(), precision)
         backbone.check(adapter, str(folder))
         return cls(adapter, backbone)
 

@@ -25,7 +25,6 @@ from .precision import Arithmetic
 from .windows import Encoding, SpecialTokens, Windowing, special_tokens
 
 TOKENIZER = "tokenizer.json"
-BACKBONE = "backbone"
 CHECKPOINT = "checkpoint"
 
 # A text, its encoding, its logits and the config's "edges" to logits in BIO.
@@ -212,7 +211,7 @@ class AdapterSource:
             adapters.write(adapter, folder / name)
         _remove_adapters(folder, len(self.adapters))
         _remove(folder / CHECKPOINT)
-        target = folder / BACKBONE
+        target = folder / adapters.BACKBONE_IN_PIPE
         if bundle:
             source = backbones.find(self.adapters[0].info.backbone, self.bundled)
             if source.resolve() != target.resolve():
@@ -227,10 +226,11 @@ class AdapterSource:
     def from_disk(cls, folder: Path) -> "AdapterSource":
         """Read what ``to_disk`` wrote."""
         tokenizer = folder / TOKENIZER
+        loaded = [adapters.read(one) for one in _adapter_folders(folder)]
         return cls(
-            [adapters.read(one) for one in _adapter_folders(folder)],
+            loaded,
             Tokenizer.from_file(str(tokenizer)) if tokenizer.is_file() else None,
-            folder / BACKBONE if (folder / BACKBONE).is_dir() else None,
+            loaded[0].bundled,
         )
 
 
@@ -307,7 +307,7 @@ class CheckpointSource:
         target = folder / CHECKPOINT
         self.checkpoint.write(target, bundle or _is_same(self.checkpoint.bundled, target))
         _remove_adapters(folder, 0)
-        _remove(folder / BACKBONE)
+        _remove(folder / adapters.BACKBONE_IN_PIPE)
         (folder / TOKENIZER).unlink(missing_ok=True)
 
     @classmethod

@@ -20,7 +20,7 @@ from .checkpoints import Checkpoint
 from .errors import OpenMedError
 from .inference import Floats, SharedBackbone, tag
 from .network import TokenTagger
-from .precision import Arithmetic, resolve_precision
+from .precision import Arithmetic, resolve_unscaled
 from .sources import AdapterSource, CheckpointSource, Head, Source
 from .windows import Encoding, SpecialTokens, Windowing, cut, owned, pack, pad
 
@@ -62,7 +62,7 @@ def PeftTokenTagger(
         ``training.dropout`` takes the place of the latter.
     attention_dropout (float): Of attention weights; 0 is much faster.
     label_smoothing (float): Share of the target spread over all labels.
-    precision (str): Of the arithmetic in training: "auto", "bf16", "fp16" or "fp32".
+    precision (str): Of the arithmetic in training: "auto", "bf16" or "fp32".
     RETURNS (Model[list[Doc], list[Tagged]])
     """
     settings: dict[str, Any] = {
@@ -342,14 +342,13 @@ class TaggerShim(PyTorchShim):
         logits = [np.zeros((len(e), labels), dtype=np.float32) for e in encodings]
         outputs = []
         tagger.train()
-        precision = resolve_precision(self.settings["precision"], self.device.type)
-        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+        precision = resolve_unscaled(self.settings["precision"], self.device.type)
         for indices in pack([end - start + special.count for _, start, end, _, _ in jobs], batch):
             members = [jobs[i] for i in indices]
             ids, mask = pad(
                 [encodings[text].ids[start:end] for text, start, end, _, _ in members], special
             )
-            with torch.autocast(self.device.type, dtype, enabled=precision != "fp32"):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 scores = tagger(
                     torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
                 )

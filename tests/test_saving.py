@@ -12,6 +12,9 @@ from thinc.api import Adam
 
 from spacy_openmed import adapters, backbones, inference
 from spacy_openmed.errors import OpenMedError
+from spacy_openmed.packaging.hf_export import export_checkpoint
+from spacy_openmed.packaging.peft_export import export_peft
+from spacy_openmed.predictor import Predictor
 
 CONFIG = {"annotate": "both", "threshold": 0.01}
 
@@ -133,6 +136,7 @@ def test_bundled_backbone(movable, tmp_path):
     folder = make_adapter(movable, tmp_path / "adapter")
     nlp, _ = make_nlp(adapter=str(folder), bundle_backbone=True, **CONFIG)
     found = annotations(nlp(TEXT))
+    predicted = Predictor.load(folder)([TEXT])
     nlp.to_disk(tmp_path / "first")
     shutil.rmtree(movable)
     shutil.rmtree(folder)
@@ -142,6 +146,11 @@ def test_bundled_backbone(movable, tmp_path):
     assert again.get_pipe("openmed_ner").shim.backbone.folder == (
         tmp_path / "first" / "openmed_ner" / "backbone"
     )
+    # What does without spaCy finds it, too.
+    inside = tmp_path / "first" / "openmed_ner" / "adapter"
+    assert Predictor.load(inside)([TEXT]) == predicted
+    export_checkpoint(adapters.read(inside), tmp_path / "exported")
+    export_peft(adapters.read(inside), tmp_path / "peft")
     # In place, elsewhere, and from there once the first is gone.
     again.to_disk(tmp_path / "first")
     again.to_disk(tmp_path / "second")

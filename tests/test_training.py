@@ -26,7 +26,7 @@ from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation.evaluate import raw_scores
 from spacy_openmed.evaluation.scores import Score, Scores
 from spacy_openmed.network import tagging_loss
-from spacy_openmed.precision import resolve_precision
+from spacy_openmed.precision import resolve_precision, resolve_unscaled
 from spacy_openmed.predictor import Predictor
 from spacy_openmed.training import finetune as module
 from spacy_openmed.training.finetune import FinetuneTrainer, build, finetune, fit
@@ -468,6 +468,21 @@ def test_unknown_precision_is_refused():
         resolve_precision("int8")
     assert resolve_precision("fp32") == "fp32"
     assert resolve_precision("auto") in ("bf16", "fp16", "fp32")
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_gpus_that_would_emulate_bf16(monkeypatch: pytest.MonkeyPatch, emulated: bool) -> None:
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or not emulated,
+    )
+    assert resolve_precision("auto", "cuda") == ("fp16" if emulated else "bf16")
+    # fp16 needs gradients to be scaled.
+    assert resolve_unscaled("auto", "cuda") == ("fp32" if emulated else "bf16")
+    with pytest.raises(OpenMedError, match="needs loss scaling"):
+        resolve_unscaled("fp16", "cuda")
+    assert resolve_unscaled("bf16", "cpu") == "bf16"
 
 
 # Stopping and choosing

@@ -29,7 +29,7 @@ def export_checkpoint(adapter: Adapter, output: Path, onnx: bool = False) -> Non
     """
     if output.exists():
         raise OpenMedError(f"{output} exists. Choose another folder.")
-    folder = backbones.find(adapter.info.backbone)
+    folder = adapter.find_backbone()
     model = merged(adapter, folder)
     with atomic_folder(output) as part:
         # One file, so that everything that reads safetensors reads it.

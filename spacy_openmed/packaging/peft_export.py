@@ -12,7 +12,6 @@ from peft import LoraConfig, TaskType
 from safetensors.torch import save
 from transformers import AutoConfig, AutoModelForTokenClassification
 
-from .. import backbones
 from ..adapters import Adapter
 from ..errors import OpenMedError
 from ..files import atomic_folder
@@ -33,7 +32,7 @@ def export_peft(adapter: Adapter, output: Path) -> None:
     """
     if output.exists():
         raise OpenMedError(f"{output} exists. Choose another folder.")
-    folder = backbones.find(adapter.info.backbone)
+    folder = adapter.find_backbone()
     with torch.device("meta"):
         model: Any = AutoModelForTokenClassification.from_config(
             AutoConfig.from_pretrained(str(folder), local_files_only=True)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import adapters, backbones, low_rank
+from .. import adapters, low_rank
 from ..adapters import Adapter
 from ..corpora import registry
 from ..corpora.documents import Document
@@ -83,7 +83,7 @@ def average(
         torch.stack([part.bias for part in parts]).mean(0),
         pretraining=first.pretraining,
     )
-    backbone = shared_backbone(backbones.find(first.info.backbone))
+    backbone = shared_backbone(first.find_backbone())
     texts = [document.text for document in dev]
     flatten = registry.flatten(first.info.dataset)
     gold = [flatten(document.entities) for document in dev]

@@ -31,7 +31,7 @@ from ..inference import Forward, shared_backbone
 from ..labelling import Flatten
 from ..low_rank import LORA_WEIGHTS
 from ..network import TokenTagger, tagging_loss
-from ..precision import attention, resolve_precision
+from ..precision import attention, default_device, resolve_precision
 from ..predictor import NetworkPredictor, Predictor
 from ..windows import SpecialTokens, special_tokens
 from . import begun, lora, warm
@@ -243,7 +243,7 @@ def finetune(
     )
     # float16 halves the adapter; every figure is measured on the rounded weights.
     adapter = network.to_adapter(fitted.network, fitted.info, torch.float16)
-    predictor = Predictor(adapter, shared_backbone(fitted.folder))
+    predictor = Predictor(adapter, shared_backbone(fitted.folder, default_device()))
     scores = shared_scores(predictor, dev, registry.flatten(dataset))
     record = {**fitted.record, "dev": scores.to_dict()}
     card = {adapters.TRAINING: json.dumps(record, indent=2) + "\n"}
