@@ -35,7 +35,7 @@ def result(name: str) -> dict[str, Any]:
 
 
 def table() -> str:
-    """Every peer's calls and number formats, each in the batch size that is fastest on abstracts."""
+    """Every call and number format of the peers, each in the batch size that is fastest."""
     found = result("peers.json")
     rows = [
         ["", "setting", *(f"{name}, words/s" for name in SETS), "same entities", "memory", "load"],

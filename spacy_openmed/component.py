@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,13 @@ from . import adapters, backbones, checkpoints
 from .alignment import align
 from .annotation import annotate
 from .config import DEFAULT_CONFIG, OF_ADAPTER, OFF, check_config
-from .decoding import decode
 from .entities import Entity
 from .errors import OpenMedError
+from .heads import Head
 from .inference import Floats
 from .labelling import IGNORED, label_wordpieces, outermost
 from .network import tagging_loss
 from .precision import Arithmetic
-from .sources import Head
 from .tagger import Tagged, TaggerModel, TaggerShim, shim_of
 from .windows import Windowing
 
@@ -249,20 +249,18 @@ class OpenMedNER(TrainablePipe):
     def _decode(self, docs: Sequence[Doc], tagged: Sequence[Tagged]) -> list[list[Entity]]:
         texts = [doc.text for doc in docs]
         found: list[list[Entity]] = [[] for _ in docs]
-        edges = self.cfg["edges"]
         for index, head in enumerate(self.shim.heads()):
-            decoded = decode(
+            wanted = replace(
+                head,
+                types=tuple(map(self._rename, head.types)),
+                consistency=self._consistency(head),
+            )
+            decoded = wanted.decode(
                 texts,
                 [t.encoding for t in tagged],
-                [
-                    head.to_bio(text, t.encoding, t.logits[index], edges)
-                    for text, t in zip(texts, tagged, strict=True)
-                ],
-                [self._rename(t) for t in head.types],
-                edges,
-                head.temperature,
+                [t.logits[index] for t in tagged],
+                self.cfg["edges"],
                 self.cfg["threshold"],
-                self._consistency(head),
             )
             for entities, new in zip(found, decoded, strict=True):
                 entities.extend(new)

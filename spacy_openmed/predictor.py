@@ -1,44 +1,37 @@
 """Texts to entities without spaCy: what evaluation and training machines use."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from . import adapters
 from .adapters import Adapter, AdapterInfo
 from .checkpoints import Checkpoint, SharedCheckpoint
-from .decoding import decode
 from .entities import Entity
-from .inference import Floats, Forward, SharedBackbone, shared_backbone, tag
+from .heads import Head, of_adapter, of_checkpoint, of_network
+from .inference import Floats, Forward, SharedBackbone, shared_backbone
 from .precision import default_device
-from .windows import Encoding, encode_batch, special_tokens
+from .windows import Encoding, SpecialTokens, encode_batch, special_tokens
+
+Encode = Callable[[Sequence[str]], list[Encoding]]
 
 
-class NetworkPredictor:
-    """Any network that scores the wordpieces of a backbone's tokenizer.
+class HeadPredictor:
+    """A head, and how its network reads text.
 
-    info (AdapterInfo): Labels, window and overlap.
-    backbone (SharedBackbone): Tokenizer and special tokens are taken from it.
-    forward (Forward): The network.
+    head (Head): Labels, windows and network.
+    special (SpecialTokens): What the network expects around a window.
+    encode (Encode): Makes wordpieces of texts.
     batch_wordpieces (int): Of what runs at a time, padding included.
-    threads (bool): The network can be run from several threads at once.
     """
 
     def __init__(
-        self,
-        info: AdapterInfo,
-        backbone: SharedBackbone,
-        forward: Forward,
-        batch_wordpieces: int = 4096,
-        threads: bool = False,
+        self, head: Head, special: SpecialTokens, encode: Encode, batch_wordpieces: int = 4096
     ) -> None:
-        self.info = info
-        self.backbone = backbone
-        self.forward = forward
+        self.head = head
+        self.special = special
+        self.encode = encode
         self.batch_wordpieces = batch_wordpieces
-        self.threads = threads
 
     def __call__(self, texts: Sequence[str], edges: str = "word") -> list[list[Entity]]:
         """Find the entities of some texts.
@@ -47,21 +40,7 @@ class NetworkPredictor:
         edges (str): "word" or "wordpiece".
         RETURNS (list[list[Entity]]): In text order, disjoint.
         """
-        encodings, logits = self.tag(texts)
-        info = self.info
-        return decode(
-            texts,
-            encodings,
-            logits,
-            info.types,
-            edges,
-            info.temperature,
-            consistency=info.consistency,
-        )
-
-    def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        """The wordpieces of some texts."""
-        return encode_batch(texts, self.backbone.tokenizer)
+        return self.head.decode(texts, *self.tag(texts), edges)
 
     def tag(self, texts: Sequence[str]) -> tuple[list[Encoding], list[Floats]]:
         """Score the wordpieces of some texts.
@@ -69,35 +48,38 @@ class NetworkPredictor:
         RETURNS (tuple): Encodings, and stitched float32[n, labels] logits, one a text each.
         """
         encodings = self.encode(texts)
-        logits = tag(
-            encodings,
-            self.forward,
-            self.backbone.special,
-            len(self.info.labels),
-            self.info.windowing,
-            self.batch_wordpieces,
-            self.threads,
-        )
-        return encodings, logits
+        return encodings, self.head.tag(encodings, self.special, self.batch_wordpieces)
 
 
-class Predictor(NetworkPredictor):
+class NetworkPredictor(HeadPredictor):
+    """Any network that scores the wordpieces of a backbone's tokenizer.
+
+    info (AdapterInfo): Labels, window and overlap.
+    backbone (SharedBackbone): Tokenizer and special tokens are taken from it.
+    forward (Forward): The network.
+    """
+
+    def __init__(self, info: AdapterInfo, backbone: SharedBackbone, forward: Forward) -> None:
+        encode = partial(encode_batch, tokenizer=backbone.tokenizer)
+        super().__init__(of_network(info, forward), backbone.special, encode)
+
+
+class Predictor(HeadPredictor):
     """An adapter on its backbone."""
 
     def __init__(
         self, adapter: Adapter, backbone: SharedBackbone, batch_wordpieces: int = 4096
     ) -> None:
+        super().__init__(
+            of_adapter(adapter, backbone),
+            backbone.special,
+            # Once for all adapters on a backbone that are given the same texts.
+            lambda texts: backbone.recent.encode(texts, backbone.tokenizer),
+            batch_wordpieces,
+        )
         self.adapter = adapter
-
-        def forward(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
-            return backbone.logits(adapter, ids, mask)
-
-        threads = backbone.side_by_side
-        super().__init__(adapter.info, backbone, forward, batch_wordpieces, threads)
-
-    def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        """As before, but once for all adapters on a backbone that are given the same texts."""
-        return self.backbone.recent.encode(texts, self.backbone.tokenizer)
+        self.info = adapter.info
+        self.backbone = backbone
 
     @classmethod
     def load(cls, folder: Path, precision: str = "fp32") -> "Predictor":
@@ -111,40 +93,17 @@ class Predictor(NetworkPredictor):
         return cls(adapter, backbone)
 
 
-class CheckpointPredictor:
+class CheckpointPredictor(HeadPredictor):
     """A token-classification checkpoint, run as it is.
 
     checkpoint (Checkpoint): Labels and tokenizer are taken from it.
     network (SharedCheckpoint): Its network.
-    batch_wordpieces (int): Of what runs at a time, padding included.
     """
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        network: SharedCheckpoint,
-        batch_wordpieces: int = 4096,
-    ) -> None:
-        self.checkpoint = checkpoint
-        self.network = network
-        self.batch_wordpieces = batch_wordpieces
-
-    def __call__(self, texts: Sequence[str], edges: str = "word") -> list[list[Entity]]:
-        """Find the entities of some texts; see ``NetworkPredictor``."""
-        network, scheme = self.network, self.checkpoint.scheme
-        tokenizer = self.checkpoint.tokenizer
-        encodings = network.recent.encode(texts, tokenizer)
-        logits = tag(
-            encodings,
-            network.logits,
+    def __init__(self, checkpoint: Checkpoint, network: SharedCheckpoint) -> None:
+        tokenizer = checkpoint.tokenizer
+        super().__init__(
+            of_checkpoint(checkpoint, network),
             special_tokens(tokenizer, network.pad),
-            scheme.count,
-            network.windowing(),
-            self.batch_wordpieces,
-            network.side_by_side,
+            lambda texts: network.recent.encode(texts, tokenizer),
         )
-        in_bio = [
-            self.checkpoint.to_bio(text, encoding, rows, edges)
-            for text, encoding, rows in zip(texts, encodings, logits, strict=True)
-        ]
-        return decode(texts, encodings, in_bio, scheme.types, edges)

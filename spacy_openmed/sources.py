@@ -6,9 +6,7 @@ when it is first needed.
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,42 +18,13 @@ from .adapters import Adapter
 from .checkpoints import Checkpoint, SharedCheckpoint, shared_checkpoint
 from .errors import OpenMedError
 from .files import atomic_folder
-from .inference import Floats, Forward, SharedBackbone, shared_backbone
+from .heads import Head, of_adapter, of_checkpoint
+from .inference import SharedBackbone, shared_backbone
 from .precision import Arithmetic
 from .windows import Encoding, SpecialTokens, Windowing, special_tokens
 
 TOKENIZER = "tokenizer.json"
 CHECKPOINT = "checkpoint"
-
-# A text, its encoding, its logits and the config's "edges" to logits in BIO.
-ToBio = Callable[[str, Encoding, Floats, str], Floats]
-
-
-def _as_it_is(text: str, encoding: Encoding, logits: Floats, edges: str) -> Floats:
-    return logits
-
-
-@dataclass(frozen=True)
-class Head:
-    """One set of labels that a source scores.
-
-    types (tuple[str, ...]): Entity types.
-    count (int): Labels that the network scores.
-    forward (Forward): The network.
-    temperature (float): The logits are divided by it.
-    consistency (float | None): Mentions with at least this score are carried to the same words
-        elsewhere in the text.
-    to_bio (ToBio): Makes of its logits those of the labels that the decoder knows.
-    threads (bool): The network may score batches side by side.
-    """
-
-    types: tuple[str, ...]
-    count: int
-    forward: Forward
-    temperature: float = 1.0
-    consistency: float | None = None
-    to_bio: ToBio = _as_it_is
-    threads: bool = False
 
 
 class Source(Protocol):
@@ -162,18 +131,7 @@ class AdapterSource:
         return self.backbone.recent.encode(texts, self.tokenizer)
 
     def heads(self) -> list[Head]:
-        shared = self.backbone
-        return [
-            Head(
-                adapter.info.types,
-                len(adapter.info.labels),
-                partial(shared.logits, adapter),
-                adapter.info.temperature,
-                adapter.info.consistency,
-                threads=shared.side_by_side,
-            )
-            for adapter in self.adapters
-        ]
+        return [of_adapter(adapter, self.backbone) for adapter in self.adapters]
 
     def windowings(self, window: int | None, overlap: int | None) -> list[Windowing]:
         found = [adapter.info.windowing.but(window, overlap) for adapter in self.adapters]
@@ -272,17 +230,7 @@ class CheckpointSource:
         return self.network.recent.encode(texts, self.tokenizer)
 
     def heads(self) -> list[Head]:
-        scheme = self.checkpoint.scheme
-        network = self.network
-        return [
-            Head(
-                scheme.types,
-                scheme.count,
-                network.logits,
-                to_bio=self.checkpoint.to_bio,
-                threads=network.side_by_side,
-            )
-        ]
+        return [of_checkpoint(self.checkpoint, self.network)]
 
     def windowings(self, window: int | None, overlap: int | None) -> list[Windowing]:
         return [self.network.windowing(window, overlap)]

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from . import backbones, network, sources
 from .adapters import Adapter, AdapterInfo, unfitted
 from .checkpoints import Checkpoint
 from .errors import OpenMedError
-from .inference import Floats, SharedBackbone, tag
+from .heads import Head, of_network
+from .inference import Floats, SharedBackbone
 from .network import TokenTagger
 from .precision import Arithmetic, resolve_unscaled
-from .sources import AdapterSource, CheckpointSource, Head, Source
+from .sources import AdapterSource, CheckpointSource, Source
 from .windows import Encoding, SpecialTokens, Windowing, cut, owned, pack, pad
 
 # Every linear layer inside the encoder's blocks; not a pooler's, which others may load too.
@@ -288,16 +289,7 @@ class TaggerShim(PyTorchShim):
         if self._model is None:
             return self.in_use.heads()
         # As it would be saved: without what was fitted to the weights before.
-        info = unfitted(self._trained.adapters[0].info)
-        return [
-            Head(
-                info.types,
-                len(info.labels),
-                self._run_private,
-                info.temperature,
-                info.consistency,
-            )
-        ]
+        return [of_network(unfitted(self._trained.adapters[0].info), self._run_private)]
 
     def tag(
         self, encodings: Sequence[Encoding], windowings: Sequence[Windowing], batch: int
@@ -305,7 +297,7 @@ class TaggerShim(PyTorchShim):
         """For each head, the stitched logits of each text."""
         special = self.special
         return [
-            tag(encodings, head.forward, special, head.count, windowing, batch, head.threads)
+            replace(head, windowing=windowing).tag(encodings, special, batch)
             for head, windowing in zip(self.heads(), windowings, strict=True)
         ]
 
