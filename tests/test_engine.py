@@ -209,6 +209,18 @@ def test_8_bits_of_each_row_and_output() -> None:
     assert (error <= 0.03 * exact.abs().amax(dim=1) + 1e-4).all()
 
 
+def test_8_bits_waste_none_on_what_does_not_occur() -> None:
+    """All values of a row are at one side of zero, or all the same: both are as exact as others."""
+    torch.manual_seed(0)
+    layer = linear(torch.randn(24, 40), (bias := torch.randn(24)), "int8")
+    for rows in (torch.rand(5, 40) + 3, -torch.rand(5, 40), torch.full((2, 40), -7.0)):
+        # Weights have 8 bits as well: what they lose does not count.
+        rounded = layer.weight.t().float() * layer.scale[:, None]  # type: ignore[index]
+        exact = torch.nn.functional.linear(rows, rounded, bias)
+        spread = float(rows.max() - rows.min())
+        assert (apply(layer, rows) - exact).abs().mean() <= 0.01 * spread + 1e-3
+
+
 def test_auto_and_unknown_precisions(tiny_backbone: Path) -> None:
     assert SharedBackbone(tiny_backbone).precision == "fp32"
     assert SharedBackbone(tiny_backbone, precision="auto").precision in ("fp32", "bf16")

@@ -31,11 +31,13 @@ class Linear(NamedTuple):
 
     weight (float[out, in] | int8[in, out]), bias (float[out])
     scale (float32[out] | None): Of 8-bit weights, one an output.
+    sums (float32[out] | None): Of the weights of each output, in 8 bits and scaled.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
     scale: torch.Tensor | None = None
+    sums: torch.Tensor | None = None
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor, precision: str) -> Linear:
@@ -46,7 +48,8 @@ def linear(weight: torch.Tensor, bias: torch.Tensor, precision: str) -> Linear:
     if precision == "int8":
         scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12)
         quantised = torch.round(weight / scale[:, None]).to(torch.int8)
-        return Linear(quantised.t(), bias.detach(), scale)
+        sums = quantised.sum(dim=1, dtype=torch.int32) * scale
+        return Linear(quantised.t(), bias.detach(), scale, sums)
     dtype = DTYPES[precision]
     return Linear(weight.detach().to(dtype), bias.detach().to(dtype))
 
@@ -54,9 +57,9 @@ def linear(weight: torch.Tensor, bias: torch.Tensor, precision: str) -> Linear:
 def apply(layer: Linear, rows: torch.Tensor, gelu: bool = False) -> torch.Tensor:
     """Run a layer.
 
-    With 8-bit weights the rows are made 8-bit, too, each by a scale of its own that is found as
-    it comes (dynamic quantisation): nothing has to be calibrated, and a row never depends on the
-    batch it is in.
+    With 8-bit weights the rows are made 8-bit, too, each by a scale and a zero point of its own
+    that are found as it comes (dynamic quantisation, Jacob et al., arXiv 1712.05877, section 2.1):
+    nothing has to be calibrated, and a row never depends on the batch it is in.
 
     rows (float[rows, in])
     gelu (bool): Apply GELU (Hendrycks and Gimpel, arXiv 1606.08415) to the result.
@@ -67,19 +70,23 @@ def apply(layer: Linear, rows: torch.Tensor, gelu: bool = False) -> torch.Tensor
         return found
     if torch.compiler.is_compiling():
         # Which fuses the steps, and would compile anew for every number of parts.
-        return _quantised(layer, layer.scale, rows, gelu)
+        return _quantised(layer, rows, gelu)
     # A part at a time, which stays in the processor's cache through the steps.
-    parts = [_quantised(layer, layer.scale, part, gelu) for part in rows.split(_PART)]
+    parts = [_quantised(layer, part, gelu) for part in rows.split(_PART)]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def _quantised(
-    layer: Linear, weight_scale: torch.Tensor, rows: torch.Tensor, gelu: bool
-) -> torch.Tensor:
-    scale = (rows.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-12)
-    quantised = torch.round(rows / scale).to(torch.int8)
-    sums = torch._int_mm(quantised, layer.weight)
-    result = torch.addcmul(layer.bias, sums * scale, weight_scale)
+def _quantised(layer: Linear, rows: torch.Tensor, gelu: bool) -> torch.Tensor:
+    assert layer.scale is not None and layer.sums is not None
+    low, high = rows.amin(dim=1, keepdim=True), rows.amax(dim=1, keepdim=True)
+    scale = ((high - low) / 255).clamp(min=1e-12)
+    # The smallest of a row is -128, the largest 127: what GELU gives has hardly any below zero.
+    zero = -128 - low / scale
+    quantised = torch.addcmul(zero, rows, 1 / scale).round_().to(torch.int8)
+    products = torch._int_mm(quantised, layer.weight)
+    # What the zero point has added to every product is taken off again.
+    result = torch.addcmul(layer.bias, zero * -scale, layer.sums)
+    result.addcmul_(products * scale, layer.scale)
     return torch.nn.functional.gelu(result) if gelu else result
 
 
