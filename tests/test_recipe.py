@@ -25,6 +25,7 @@ from spacy_openmed.about import __version__
 from spacy_openmed.cli import recipe as recipe_commands
 from spacy_openmed.cli.app import app
 from spacy_openmed.errors import OpenMedError
+from spacy_openmed.evaluation.ledger import LEDGER, default_path
 from spacy_openmed.packaging import install as install_module
 from spacy_openmed.packaging.install import install_and_try
 from spacy_openmed.runs import Runs
@@ -97,10 +98,25 @@ def test_every_step_says_what_it_makes_and_is_made_from(project: dict[str, Any])
         step = command(project, name)
         assert step["outputs"], name
         for dependency in step.get("deps", []):
-            from_run = dependency.startswith(("${vars.runs}", "${vars.packages}"))
+            from_run = dependency.startswith(("${vars.runs}", "${vars.packages}", "${vars.ledger}"))
             assert not from_run or dependency in made, f"{name}: {dependency}"
         assert step.get("deps") or name == "corpora"
         made |= set(step["outputs"])
+
+
+def test_the_record_of_looks_at_test_is_not_in_the_run(
+    project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other runs, or none, test was looked at all the same."""
+    assert "runs" not in Path(project["vars"]["ledger"]).parts
+    for name in ("evaluate", "report"):
+        words = shlex.split(command(project, name)["script"][0])
+        assert words[words.index("--ledger") + 1] == "${vars.ledger}", name
+    assert "${vars.ledger}" in command(project, "evaluate")["outputs"]
+    assert "${vars.ledger}" in command(project, "report")["deps"]
+    # By hand, test is looked at on the same record.
+    monkeypatch.delenv(LEDGER, raising=False)
+    assert str(default_path()) == project["vars"]["ledger"]
 
 
 def test_lists_of_a_step_survive_the_interpolation(project: dict[str, Any]) -> None:
