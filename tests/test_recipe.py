@@ -104,6 +104,12 @@ def test_every_step_says_what_it_makes_and_is_made_from(project: dict[str, Any])
         made |= set(step["outputs"])
 
 
+def test_the_search_may_run_on_a_cluster(project: dict[str, Any]) -> None:
+    words = shlex.split(command(project, "search")["script"][0])
+    assert words[words.index("--ray") + 1] == "${vars.ray}"
+    assert project["vars"]["ray"] == ""
+
+
 def test_the_record_of_looks_at_test_is_not_in_the_run(
     project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
