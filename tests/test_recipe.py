@@ -45,6 +45,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = [
     "corpora", "dapt", "search", "train", "select", "evaluate", "report", "package", "install",
 ]  # fmt: skip
+VARIABLE = r"\$\{vars\.(\w+)\}"
 
 
 DAPT = DaptSettings(
@@ -135,11 +136,28 @@ def test_lists_of_a_step_survive_the_interpolation(project: dict[str, Any]) -> N
             assert len(step.get(key, [])) == len(raw.get(key, [])), f"{step['name']}: {key}"
 
 
+def test_what_a_variable_says_is_one_word_of_a_step(project: dict[str, Any]) -> None:
+    """Folders may have blanks in their names, and lists after their commas."""
+    from weasel.util import load_project_config
+
+    given = {f"vars.{name}": f"my {name}, etc" for name in project["vars"]}
+    loaded = load_project_config(ROOT, overrides=given)
+    said = {step["name"]: step["script"] for step in loaded["commands"]}
+    used = set()
+    for name in STEPS:
+        raw = command(project, name)["script"]
+        for line, lines in zip(said[name], raw, strict=True):
+            words = shlex.split(lines)
+            assert shlex.split(line) == [re.sub(VARIABLE, r"my \1, etc", word) for word in words]
+            used |= set(re.findall(VARIABLE, lines))
+    assert used == set(project["vars"])
+
+
 def test_every_command_of_the_project_exists(project: dict[str, Any]) -> None:
     """Its words are a command's name and options that the command has."""
     for name in STEPS:
         for line in command(project, name)["script"]:
-            words = shlex.split(re.sub(r"\$\{vars\.\w+\}", "1", line))
+            words = shlex.split(re.sub(VARIABLE, "1", line))
             # The second spelling imports no spaCy, for what runs every time.
             first = 4 if words[2] == "spacy" else 3
             assert words[:first] in (
