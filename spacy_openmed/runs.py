@@ -44,14 +44,17 @@ class Runs:
 
 
 def text_hashes(paths: Sequence[Path]) -> dict[str, str]:
-    """Name to sha256 of text files, in their order.
+    """Name to sha256 of the texts of pre-training, in their order.
 
     RAISES (OpenMedError): One cannot be read.
     """
     try:
         return {path.name: file_sha256(path) for path in paths}
     except OSError as error:
-        raise OpenMedError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+        raise OpenMedError(
+            f"{error.filename}: cannot be read ({error.strerror}). Give --text and --heldout files "
+            f"with one passage a line, plain or .gz; 'spacy openmed passages' makes them."
+        ) from error
 
 
 def _name(backbone: str) -> str:

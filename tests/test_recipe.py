@@ -304,6 +304,17 @@ def test_the_corpora_step_sees_what_was_edited(tmp_path: Path) -> None:
     assert done.exit_code == 1 and "heldout.txt: cannot be read" in done.output
 
 
+def test_texts_are_looked_for_before_corpora_are_prepared(tmp_path: Path) -> None:
+    given = ["recipe", "corpora", "--datasets", "ncbi", "--corpus", str(tmp_path / "corpora")]
+    given += ["--from", str(tmp_path / "originals"), "--runs", str(tmp_path / "runs")]
+    given += ["--heldout", str(ROOT / "README.md"), "--text"]
+    done = CliRunner().invoke(app, [*given, str(tmp_path / "text.txt")])
+    assert done.exit_code == 1 and "text.txt: cannot be read" in done.output
+    assert "one passage a line" in done.output and "'spacy openmed passages'" in done.output
+    done = CliRunner().invoke(app, [*given, str(ROOT / "README.md")])
+    assert done.exit_code == 1 and "originals" in done.output
+
+
 def test_a_final_run_of_another_corpus_or_backbone_is_made_again(
     runs: Runs, tiny_backbone: Path, corpus: Path, tmp_path: Path
 ) -> None:

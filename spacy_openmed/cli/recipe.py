@@ -56,12 +56,13 @@ def corpora(
     from ..corpora.verify import verify
 
     folder, names, out = corpus or default_folder(), _names(datasets), Runs(runs)
-    for name in names:
-        if not installed(folder, name):
-            prepare(registry.dataset(name), source, folder, stop, False, typer.echo)
+    # Before corpora are prepared, which takes long: no other step makes these texts.
     if text and heldout:
         given = {"text": [Path(name) for name in _names(text)], "heldout": [heldout]}
         out.note("texts", {kind: text_hashes(paths) for kind, paths in given.items()})
+    for name in names:
+        if not installed(folder, name):
+            prepare(registry.dataset(name), source, folder, stop, False, typer.echo)
     now = _fingerprint(folder, names)
     if _is_verified(out, now):
         typer.echo(f"as verified before: {', '.join(names)}")
