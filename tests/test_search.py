@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -625,6 +626,21 @@ def test_a_backbone_out_of_reach_is_said_before_any_trial(
         ],
     )  # fmt: skip
     assert done.exit_code == 1 and "Unknown backbone 'elsewhere'" in done.output
+
+
+@pytest.mark.parametrize("command", [["search", "--dataset"], ["recipe", "search", "--datasets"]])
+def test_plots_that_cannot_be_drawn_are_refused_before_the_search(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which the recipe sets
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    backbone = "--backbones" if "recipe" in command else "--backbone"
+    given = [*command, "ncbi", backbone, "minilm", "--corpus", str(tmp_path)]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 1 and "pip install 'spacy-openmed[report]'" in done.output
+    if "recipe" not in command:
+        done = CliRunner().invoke(app, [*given, "--no-plots"])
+        assert done.exit_code == 1 and "No train.jsonl of 'ncbi'" in done.output
 
 
 def test_plots_of_no_study_are_refused(tmp_path: Path) -> None:

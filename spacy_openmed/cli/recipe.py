@@ -132,10 +132,11 @@ def search(
 ) -> None:
     """Search the settings for every corpus and backbone, on dev, and draw Optuna's plots."""
     _use_gpu(gpu_id, several=workers > 1 or bool(ray))
-    from ..evaluation.search_plots import draw
+    from ..evaluation.search_plots import check_matplotlib, draw
     from ..training.processes import is_main
     from ..training.recipe import search_all
 
+    check_matplotlib()
     pairs = _pairs(datasets, backbones)
     search_all(Runs(runs), pairs, corpus, config, seed, trials, workers, ray, inputs.say)
     if is_main():
