@@ -1,5 +1,7 @@
 """The project: what its workflows run, what its steps keep, and what its document says."""
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -7,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -27,7 +30,7 @@ from spacy_openmed.cli.app import app
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation.ledger import LEDGER, default_path
 from spacy_openmed.packaging import install as install_module
-from spacy_openmed.packaging.install import install_and_try
+from spacy_openmed.packaging.install import Tried, install_and_try
 from spacy_openmed.runs import Runs
 from spacy_openmed.training import finetune as finetune_module
 from spacy_openmed.training import recipe, settings
@@ -519,11 +522,134 @@ def selected(folder: Path, *datasets: str) -> Path:
     return path
 
 
-def install(folder: Path, *datasets: str) -> list[str]:
-    text = folder / "text.txt"
-    text.write_text("A text.")
+def install(folder: Path, *datasets: str, text: str = "A text.") -> list[Tried]:
+    (folder / "text.txt").write_text(text)
     chosen = selected(folder, *datasets)
-    return list(install_and_try(folder, chosen, text, folder / "out.json"))
+    return list(install_and_try(folder, chosen, folder / "text.txt", folder / "out.json"))
+
+
+def write_wheel(folder: Path, dataset: str, content: str) -> Path:
+    name, info = f"en_openmed_{dataset}", f"en_openmed_{dataset}-{__version__}.dist-info"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest()).rstrip(b"=")
+    files = {
+        f"{name}/__init__.py": content,
+        f"{info}/METADATA": f"Name: {name}\nVersion: {__version__}\n",
+        f"{info}/RECORD": f"{name}/__init__.py,sha256={digest.decode()},{len(content)}\n",
+    }
+    path = folder / f"{name}-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for file, text in files.items():
+            wheel.writestr(zipfile.ZipInfo(file), text)  # without a time: the same bytes again
+    return path
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where packages are installed, in place of this environment; ``asked`` has what was run."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+
+    def run(arguments: list[str]) -> str:
+        with (tmp_path / "asked").open("a") as asked:
+            asked.write(f"{arguments[0]}\n")
+        for word in arguments:
+            if word.endswith(".whl"):
+                zipfile.ZipFile(word).extractall(site)
+        return '[["gene", "GENE", 0.5]]'
+
+    monkeypatch.setattr(install_module, "_run", run)
+    return site
+
+
+def was_asked(folder: Path) -> list[str]:
+    """What was run since this was asked."""
+    file = folder / "asked"
+    words = file.read_text().split() if file.exists() else []
+    file.unlink(missing_ok=True)
+    return words
+
+
+def test_what_is_installed_is_left_alone(tmp_path: Path, environment: Path) -> None:
+    write_wheel(tmp_path, "ncbi", "one = 1")
+    write_wheel(tmp_path, "s800", "one = 1")
+    anew = ["-m", "-c"]
+
+    assert [one.before for one in install(tmp_path, "ncbi")] == [False]
+    assert was_asked(tmp_path) == anew
+    noted = (tmp_path / "out.json").read_bytes()
+    (one,) = install(tmp_path, "ncbi")
+    assert one.before and one.entities == [["gene", "GENE", 0.5]]
+    assert was_asked(tmp_path) == [] and (tmp_path / "out.json").read_bytes() == noted
+
+    # One more of the selection: the first is not installed again.
+    assert [one.before for one in install(tmp_path, "ncbi", "s800")] == [True, False]
+    assert was_asked(tmp_path) == anew
+    # Another text.
+    install(tmp_path, "ncbi", text="Another text.")
+    assert was_asked(tmp_path) == anew
+    # Another wheel of the same version.
+    write_wheel(tmp_path, "ncbi", "one = 2")
+    install(tmp_path, "ncbi")
+    assert was_asked(tmp_path) == anew
+    # Of which another was installed here since.
+    noted = (tmp_path / "out.json").read_bytes()
+    with zipfile.ZipFile(write_wheel(tmp_path, "ncbi", "one = 1")) as other:
+        other.extractall(environment)
+    write_wheel(tmp_path, "ncbi", "one = 2")
+    install(tmp_path, "ncbi")
+    assert was_asked(tmp_path) == anew and (tmp_path / "out.json").read_bytes() == noted
+    # Another environment.
+    shutil.rmtree(environment)
+    environment.mkdir()
+    assert [one.before for one in install(tmp_path, "ncbi")] == [False]
+    assert was_asked(tmp_path) == anew
+    for broken in ("{", "[]", '{"en_openmed_ncbi": 1}'):
+        (tmp_path / "out.json").write_text(broken)
+        install(tmp_path, "ncbi")
+        assert was_asked(tmp_path) == anew
+
+
+def test_that_it_is_installed_is_seen_without_spacy_and_torch(
+    tmp_path: Path, environment: Path
+) -> None:
+    """The step runs every time."""
+    write_wheel(tmp_path, "ncbi", "one = 1")
+    install(tmp_path, "ncbi")
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print({'spacy', 'torch'} & set(sys.modules)))\n"
+        "from spacy_openmed.cli.app import run\n"
+        "run()\n"
+    )
+    given = [tmp_path, "--selection", tmp_path / "selection.json", "--text", tmp_path / "text.txt"]
+    given += ["--output", tmp_path / "out.json"]
+    path = os.pathsep.join([str(ROOT), str(environment)])
+    done = subprocess.run(
+        [sys.executable, "-c", program, "recipe", "install", *map(str, given)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "(installed before)" in done.stdout and done.stdout.endswith("set()\n")
+
+
+def test_a_pipeline_that_finds_nothing_is_said(
+    tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(tmp_path, "ncbi", "one = 1")
+    (tmp_path / "text.txt").write_text("A text.")
+    given = [tmp_path, "--selection", selected(tmp_path, "ncbi")]
+    given += ["--text", tmp_path / "text.txt", "--output", tmp_path / "out.json"]
+    command = ["recipe", "install", *map(str, given)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and "finds nothing" not in done.stderr
+    (tmp_path / "out.json").unlink()
+    monkeypatch.setattr(install_module, "_run", lambda arguments: "[]")
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and "en_openmed_ncbi finds nothing in" in done.stderr
+    (tmp_path / "text.txt").unlink()
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1 and "text.txt: cannot be read" in done.stderr
 
 
 def test_wheels_are_needed(tmp_path: Path) -> None:

@@ -170,11 +170,23 @@ def install(
     text: Path = typer.Option(..., help="A text file, to see that they work"),
     output: Path = typer.Option(..., help="What was installed, and found: JSON"),
 ) -> None:
-    """Install the wheels of the chosen adapters, and annotate a text with each."""
+    """Install the wheels of the chosen adapters, and annotate a text with each.
+
+    What is installed here from the same wheel, and was tried on the same text, is left alone.
+    """
     from ..packaging.install import install_and_try
 
-    for line in install_and_try(packages, selection, text, output):
-        typer.echo(line)
+    for one in install_and_try(packages, selection, text, output):
+        how = " (installed before)" if one.before else ""
+        typer.echo(f"{one.name} {one.version}: {len(one.entities)} entities in {text}{how}")
+        for entity, label, score in one.entities:
+            typer.echo(f"  {label:12} {score:.2f}  {' '.join(entity.split())}")
+        if not one.entities:
+            typer.secho(
+                f"{one.name} finds nothing in {text}: does it have what the corpus annotates?",
+                fg="yellow",
+                err=True,
+            )
 
 
 def _names(listed: str) -> list[str]:
