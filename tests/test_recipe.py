@@ -515,6 +515,18 @@ def test_names_are_needed(tmp_path: Path) -> None:
     assert done.exit_code == 1 and "names nothing" in done.output
 
 
+@pytest.mark.parametrize("step", ["dapt", "search", "train"])
+def test_backbones_of_one_name_are_refused(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second would go on with what the first has made, or overwrite it."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which the steps set
+    given = ["recipe", step, "--runs", str(tmp_path)]
+    given += ["--text", "t", "--heldout", "h"] if step == "dapt" else ["--datasets", "ncbi"]
+    done = CliRunner().invoke(app, [*given, "--backbones", "minilm,one/bert,other/bert/"])
+    assert done.exit_code == 1 and "named 'bert' (one/bert, other/bert/)" in done.output
+
+
 def selected(folder: Path, *datasets: str) -> Path:
     chosen = {name: {"adapter": "adapter", "sha256": ""} for name in datasets}
     path = folder / "selection.json"

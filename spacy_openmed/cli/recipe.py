@@ -10,7 +10,7 @@ import typer
 
 from ..backbones import file_sha256
 from ..errors import OpenMedError
-from ..runs import Runs, text_hashes
+from ..runs import Runs, check_names, text_hashes
 from ..training.processes import one_voice
 from . import inputs
 
@@ -113,7 +113,7 @@ def dapt(
     from ..training.recipe import pretrain
 
     texts = [Path(name) for name in _names(text)]
-    pretrain(Runs(runs), _names(backbones), texts, heldout, config, limit or None, inputs.say)
+    pretrain(Runs(runs), _backbones(backbones), texts, heldout, config, limit or None, inputs.say)
 
 
 @recipe.command()
@@ -196,8 +196,14 @@ def _names(listed: str) -> list[str]:
     return names
 
 
+def _backbones(listed: str) -> list[str]:
+    names = _names(listed)
+    check_names(names)
+    return names
+
+
 def _pairs(datasets: str, backbones: str) -> list[tuple[str, str]]:
-    return list(product(_names(datasets), _names(backbones)))
+    return list(product(_names(datasets), _backbones(backbones)))
 
 
 def _use_gpu(gpu_ids: str, several: bool = False) -> None:
