@@ -45,6 +45,7 @@ from spacy_openmed.training.trainer import Diverged
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 START = FinetuneSettings(
     lora=LoraSettings(rank=4, alpha=8, dropout=0.0),
     optim=OptimSettings(batch_size=2, learning_rate=1e-3, epochs=2, precision="fp32"),
@@ -157,10 +158,10 @@ def test_alpha_that_is_searched_does_not_follow_the_rank() -> None:
     assert space.apply(START, {"optim.epochs": 3.0}).lora == START.lora
 
 
-@pytest.mark.parametrize("name", ["search", "search-minilm"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("search*.toml")))
 def test_the_spaces_that_ship_begin_at_the_settings_that_ship(name: str) -> None:
-    start = load(FinetuneSettings, name.replace("search", "finetune"))
     settings = load(SearchSettings, name)
+    start = load(FinetuneSettings, settings.finetune or name.replace("search", "finetune"))
     space.check(settings, start)
     searched = {"learning_rate", "batch_size", "weight_decay", "warmup_ratio", "rank", "dropout"}
     assert {key.split(".")[1] for key in settings.space} == searched
