@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import sys
 import tomllib
@@ -165,6 +166,19 @@ def test_the_spaces_that_ship_begin_at_the_settings_that_ship(name: str) -> None
     space.check(settings, start)
     searched = {"learning_rate", "batch_size", "weight_decay", "warmup_ratio", "rank", "dropout"}
     assert {key.split(".")[1] for key in settings.space} == searched
+
+
+def test_epochs_and_target_modules_can_be_searched_as_the_example_says() -> None:
+    text = (CONFIGS / "search.toml").read_text(encoding="utf8")
+    before, example = text.split("# [space.", 1)
+    uncommented = "[space." + re.sub(r"^# ?", "", example, flags=re.M)
+    settings = from_dict(SearchSettings, tomllib.loads(before + uncommented), "here")
+    assert {"optim.epochs", "lora.target_modules"} <= set(settings.space)
+    start = load(FinetuneSettings, "finetune")
+    space.check(settings, start)
+    assert space.most_epochs(settings, start) > start.optim.epochs
+    for pattern in settings.space["lora.target_modules"].choices:
+        assert re.fullmatch(pattern, "encoder.layer.3.attention.self.query_proj")
 
 
 def test_settings_of_a_dimension_are_checked() -> None:
