@@ -76,9 +76,8 @@ def test_quickstart_is_all_with_other_variables(project: dict[str, Any]) -> None
     (name,) = project["workflows"]["quickstart"]
     (line,) = command(project, name)["script"]
     words = shlex.split(line)
-    assert words[:6] == ["python", "-m", "spacy", "project", "run", "all"]
-    assert words[6] == "."
-    names, values = words[7::2], words[8::2]
+    assert words[:6] == ["python", "-m", "weasel", "run", "all", "."]
+    names, values = words[6::2], words[7::2]
     assert all(name.startswith("--vars.") for name in names)
     changed = dict(zip((name.removeprefix("--vars.") for name in names), values, strict=True))
     assert set(changed) <= set(project["vars"])
