@@ -43,15 +43,33 @@ class Runs:
         write_json(self.made(step), made)
 
 
+def check_names(backbones: Sequence[str]) -> None:
+    """Refuse backbones that a run could not tell apart.
+
+    RAISES (OpenMedError): Several have one name.
+    """
+    names = [_name(one) for one in backbones]
+    for name in names:
+        if names.count(name) > 1:
+            same = [one for one in backbones if _name(one) == name]
+            raise OpenMedError(
+                f"Several backbones are named '{name}' ({', '.join(same)}), and a run keeps what "
+                f"it makes by name. Rename a folder, or leave one out."
+            )
+
+
 def text_hashes(paths: Sequence[Path]) -> dict[str, str]:
-    """Name to sha256 of text files, in their order.
+    """Name to sha256 of the texts of pre-training, in their order.
 
     RAISES (OpenMedError): One cannot be read.
     """
     try:
         return {path.name: file_sha256(path) for path in paths}
     except OSError as error:
-        raise OpenMedError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+        raise OpenMedError(
+            f"{error.filename}: cannot be read ({error.strerror}). Give --text and --heldout files "
+            f"with one passage a line, plain or .gz; 'spacy openmed passages' makes them."
+        ) from error
 
 
 def _name(backbone: str) -> str:

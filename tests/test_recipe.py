@@ -1,5 +1,7 @@
 """The project: what its workflows run, what its steps keep, and what its document says."""
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -7,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -25,8 +28,9 @@ from spacy_openmed.about import __version__
 from spacy_openmed.cli import recipe as recipe_commands
 from spacy_openmed.cli.app import app
 from spacy_openmed.errors import OpenMedError
+from spacy_openmed.evaluation.ledger import LEDGER, default_path
 from spacy_openmed.packaging import install as install_module
-from spacy_openmed.packaging.install import install_and_try
+from spacy_openmed.packaging.install import Tried, install_and_try
 from spacy_openmed.runs import Runs
 from spacy_openmed.training import finetune as finetune_module
 from spacy_openmed.training import recipe, settings
@@ -44,6 +48,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = [
     "corpora", "dapt", "search", "train", "select", "evaluate", "report", "package", "install",
 ]  # fmt: skip
+VARIABLE = r"\$\{vars\.(\w+)\}"
 
 
 DAPT = DaptSettings(
@@ -71,9 +76,8 @@ def test_quickstart_is_all_with_other_variables(project: dict[str, Any]) -> None
     (name,) = project["workflows"]["quickstart"]
     (line,) = command(project, name)["script"]
     words = shlex.split(line)
-    assert words[:6] == ["python", "-m", "spacy", "project", "run", "all"]
-    assert words[6] == "."
-    names, values = words[7::2], words[8::2]
+    assert words[:6] == ["python", "-m", "weasel", "run", "all", "."]
+    names, values = words[6::2], words[7::2]
     assert all(name.startswith("--vars.") for name in names)
     changed = dict(zip((name.removeprefix("--vars.") for name in names), values, strict=True))
     assert set(changed) <= set(project["vars"])
@@ -97,10 +101,31 @@ def test_every_step_says_what_it_makes_and_is_made_from(project: dict[str, Any])
         step = command(project, name)
         assert step["outputs"], name
         for dependency in step.get("deps", []):
-            from_run = dependency.startswith(("${vars.runs}", "${vars.packages}"))
+            from_run = dependency.startswith(("${vars.runs}", "${vars.packages}", "${vars.ledger}"))
             assert not from_run or dependency in made, f"{name}: {dependency}"
         assert step.get("deps") or name == "corpora"
         made |= set(step["outputs"])
+
+
+def test_the_search_may_run_on_a_cluster(project: dict[str, Any]) -> None:
+    words = shlex.split(command(project, "search")["script"][0])
+    assert words[words.index("--ray") + 1] == "${vars.ray}"
+    assert project["vars"]["ray"] == ""
+
+
+def test_the_record_of_looks_at_test_is_not_in_the_run(
+    project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other runs, or none, test was looked at all the same."""
+    assert "runs" not in Path(project["vars"]["ledger"]).parts
+    for name in ("evaluate", "report"):
+        words = shlex.split(command(project, name)["script"][0])
+        assert words[words.index("--ledger") + 1] == "${vars.ledger}", name
+    assert "${vars.ledger}" in command(project, "evaluate")["outputs"]
+    assert "${vars.ledger}" in command(project, "report")["deps"]
+    # By hand, test is looked at on the same record.
+    monkeypatch.delenv(LEDGER, raising=False)
+    assert str(default_path()) == project["vars"]["ledger"]
 
 
 def test_lists_of_a_step_survive_the_interpolation(project: dict[str, Any]) -> None:
@@ -113,11 +138,28 @@ def test_lists_of_a_step_survive_the_interpolation(project: dict[str, Any]) -> N
             assert len(step.get(key, [])) == len(raw.get(key, [])), f"{step['name']}: {key}"
 
 
+def test_what_a_variable_says_is_one_word_of_a_step(project: dict[str, Any]) -> None:
+    """Folders may have blanks in their names, and lists after their commas."""
+    from weasel.util import load_project_config
+
+    given = {f"vars.{name}": f"my {name}, etc" for name in project["vars"]}
+    loaded = load_project_config(ROOT, overrides=given)
+    said = {step["name"]: step["script"] for step in loaded["commands"]}
+    used = set()
+    for name in STEPS:
+        raw = command(project, name)["script"]
+        for line, lines in zip(said[name], raw, strict=True):
+            words = shlex.split(lines)
+            assert shlex.split(line) == [re.sub(VARIABLE, r"my \1, etc", word) for word in words]
+            used |= set(re.findall(VARIABLE, lines))
+    assert used == set(project["vars"])
+
+
 def test_every_command_of_the_project_exists(project: dict[str, Any]) -> None:
     """Its words are a command's name and options that the command has."""
     for name in STEPS:
         for line in command(project, name)["script"]:
-            words = shlex.split(re.sub(r"\$\{vars\.\w+\}", "1", line))
+            words = shlex.split(re.sub(VARIABLE, "1", line))
             # The second spelling imports no spaCy, for what runs every time.
             first = 4 if words[2] == "spacy" else 3
             assert words[:first] in (
@@ -262,6 +304,17 @@ def test_the_corpora_step_sees_what_was_edited(tmp_path: Path) -> None:
     heldout.unlink()
     done, *now = step()
     assert done.exit_code == 1 and "heldout.txt: cannot be read" in done.output
+
+
+def test_texts_are_looked_for_before_corpora_are_prepared(tmp_path: Path) -> None:
+    given = ["recipe", "corpora", "--datasets", "ncbi", "--corpus", str(tmp_path / "corpora")]
+    given += ["--from", str(tmp_path / "originals"), "--runs", str(tmp_path / "runs")]
+    given += ["--heldout", str(ROOT / "README.md"), "--text"]
+    done = CliRunner().invoke(app, [*given, str(tmp_path / "text.txt")])
+    assert done.exit_code == 1 and "text.txt: cannot be read" in done.output
+    assert "one passage a line" in done.output and "'spacy openmed passages'" in done.output
+    done = CliRunner().invoke(app, [*given, str(ROOT / "README.md")])
+    assert done.exit_code == 1 and "originals" in done.output
 
 
 def test_a_final_run_of_another_corpus_or_backbone_is_made_again(
@@ -461,6 +514,18 @@ def test_names_are_needed(tmp_path: Path) -> None:
     assert done.exit_code == 1 and "names nothing" in done.output
 
 
+@pytest.mark.parametrize("step", ["dapt", "search", "train"])
+def test_backbones_of_one_name_are_refused(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second would go on with what the first has made, or overwrite it."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which the steps set
+    given = ["recipe", step, "--runs", str(tmp_path)]
+    given += ["--text", "t", "--heldout", "h"] if step == "dapt" else ["--datasets", "ncbi"]
+    done = CliRunner().invoke(app, [*given, "--backbones", "minilm,one/bert,other/bert/"])
+    assert done.exit_code == 1 and "named 'bert' (one/bert, other/bert/)" in done.output
+
+
 def selected(folder: Path, *datasets: str) -> Path:
     chosen = {name: {"adapter": "adapter", "sha256": ""} for name in datasets}
     path = folder / "selection.json"
@@ -468,11 +533,134 @@ def selected(folder: Path, *datasets: str) -> Path:
     return path
 
 
-def install(folder: Path, *datasets: str) -> list[str]:
-    text = folder / "text.txt"
-    text.write_text("A text.")
+def install(folder: Path, *datasets: str, text: str = "A text.") -> list[Tried]:
+    (folder / "text.txt").write_text(text)
     chosen = selected(folder, *datasets)
-    return list(install_and_try(folder, chosen, text, folder / "out.json"))
+    return list(install_and_try(folder, chosen, folder / "text.txt", folder / "out.json"))
+
+
+def write_wheel(folder: Path, dataset: str, content: str) -> Path:
+    name, info = f"en_openmed_{dataset}", f"en_openmed_{dataset}-{__version__}.dist-info"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest()).rstrip(b"=")
+    files = {
+        f"{name}/__init__.py": content,
+        f"{info}/METADATA": f"Name: {name}\nVersion: {__version__}\n",
+        f"{info}/RECORD": f"{name}/__init__.py,sha256={digest.decode()},{len(content)}\n",
+    }
+    path = folder / f"{name}-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for file, text in files.items():
+            wheel.writestr(zipfile.ZipInfo(file), text)  # without a time: the same bytes again
+    return path
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where packages are installed, in place of this environment; ``asked`` has what was run."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+
+    def run(arguments: list[str]) -> str:
+        with (tmp_path / "asked").open("a") as asked:
+            asked.write(f"{arguments[0]}\n")
+        for word in arguments:
+            if word.endswith(".whl"):
+                zipfile.ZipFile(word).extractall(site)
+        return '[["gene", "GENE", 0.5]]'
+
+    monkeypatch.setattr(install_module, "_run", run)
+    return site
+
+
+def was_asked(folder: Path) -> list[str]:
+    """What was run since this was asked."""
+    file = folder / "asked"
+    words = file.read_text().split() if file.exists() else []
+    file.unlink(missing_ok=True)
+    return words
+
+
+def test_what_is_installed_is_left_alone(tmp_path: Path, environment: Path) -> None:
+    write_wheel(tmp_path, "ncbi", "one = 1")
+    write_wheel(tmp_path, "s800", "one = 1")
+    anew = ["-m", "-c"]
+
+    assert [one.before for one in install(tmp_path, "ncbi")] == [False]
+    assert was_asked(tmp_path) == anew
+    noted = (tmp_path / "out.json").read_bytes()
+    (one,) = install(tmp_path, "ncbi")
+    assert one.before and one.entities == [["gene", "GENE", 0.5]]
+    assert was_asked(tmp_path) == [] and (tmp_path / "out.json").read_bytes() == noted
+
+    # One more of the selection: the first is not installed again.
+    assert [one.before for one in install(tmp_path, "ncbi", "s800")] == [True, False]
+    assert was_asked(tmp_path) == anew
+    # Another text.
+    install(tmp_path, "ncbi", text="Another text.")
+    assert was_asked(tmp_path) == anew
+    # Another wheel of the same version.
+    write_wheel(tmp_path, "ncbi", "one = 2")
+    install(tmp_path, "ncbi")
+    assert was_asked(tmp_path) == anew
+    # Of which another was installed here since.
+    noted = (tmp_path / "out.json").read_bytes()
+    with zipfile.ZipFile(write_wheel(tmp_path, "ncbi", "one = 1")) as other:
+        other.extractall(environment)
+    write_wheel(tmp_path, "ncbi", "one = 2")
+    install(tmp_path, "ncbi")
+    assert was_asked(tmp_path) == anew and (tmp_path / "out.json").read_bytes() == noted
+    # Another environment.
+    shutil.rmtree(environment)
+    environment.mkdir()
+    assert [one.before for one in install(tmp_path, "ncbi")] == [False]
+    assert was_asked(tmp_path) == anew
+    for broken in ("{", "[]", '{"en_openmed_ncbi": 1}'):
+        (tmp_path / "out.json").write_text(broken)
+        install(tmp_path, "ncbi")
+        assert was_asked(tmp_path) == anew
+
+
+def test_that_it_is_installed_is_seen_without_spacy_and_torch(
+    tmp_path: Path, environment: Path
+) -> None:
+    """The step runs every time."""
+    write_wheel(tmp_path, "ncbi", "one = 1")
+    install(tmp_path, "ncbi")
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print({'spacy', 'torch'} & set(sys.modules)))\n"
+        "from spacy_openmed.cli.app import run\n"
+        "run()\n"
+    )
+    given = [tmp_path, "--selection", tmp_path / "selection.json", "--text", tmp_path / "text.txt"]
+    given += ["--output", tmp_path / "out.json"]
+    path = os.pathsep.join([str(ROOT), str(environment)])
+    done = subprocess.run(
+        [sys.executable, "-c", program, "recipe", "install", *map(str, given)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "(installed before)" in done.stdout and done.stdout.endswith("set()\n")
+
+
+def test_a_pipeline_that_finds_nothing_is_said(
+    tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(tmp_path, "ncbi", "one = 1")
+    (tmp_path / "text.txt").write_text("A text.")
+    given = [tmp_path, "--selection", selected(tmp_path, "ncbi")]
+    given += ["--text", tmp_path / "text.txt", "--output", tmp_path / "out.json"]
+    command = ["recipe", "install", *map(str, given)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and "finds nothing" not in done.stderr
+    (tmp_path / "out.json").unlink()
+    monkeypatch.setattr(install_module, "_run", lambda arguments: "[]")
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and "en_openmed_ncbi finds nothing in" in done.stderr
+    (tmp_path / "text.txt").unlink()
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1 and "text.txt: cannot be read" in done.stderr
 
 
 def test_wheels_are_needed(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def change(path: Path, **changes: Any) -> None:
 def runs(tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of one dataset on one backbone, with all that there should be."""
     monkeypatch.delenv(LEDGER, raising=False)
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs"
     place = folder / "train" / "ncbi" / "tiny" / "adapter"
     write_adapter(place, tiny_backbone, f1=80.0, energy=ENERGY, edition="official")
@@ -206,7 +207,7 @@ def test_the_report_of_the_same_files_is_the_same(runs: Path) -> None:
         ("selection.json", "selection.json: nothing chosen for 'ncbi'"),
         ("results/ncbi-dev.json", "results/ncbi-dev.json: not evaluated"),
         ("results/ncbi-test.json", "results/ncbi-test.json: not evaluated"),
-        ("ledger.jsonl", "ledger.jsonl: no record of looks at test"),
+        ("ledger.jsonl", "../ledger.jsonl: no record of looks at test"),
         ("results/ncbi-test.errors.json", "results/ncbi-test.errors.json: no analysis of errors"),
         ("baselines/spacy-ner/ncbi-test.json", "baselines: no other system on the same splits"),
         ("results/seeds/ncbi-7-test.json", "results/seeds: no runs with further seeds"),

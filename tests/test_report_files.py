@@ -40,6 +40,7 @@ SAMPLE = Path(__file__).parents[1] / "assets" / "sample"
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of one dataset, of measured figures only."""
     monkeypatch.delenv(ledger.LEDGER, raising=False)
+    monkeypatch.chdir(tmp_path)
     return suite(tmp_path / "runs", ["ncbi"])
 
 
@@ -129,7 +130,7 @@ def test_the_average_of_runs_is_no_run_of_a_seed(runs: Path) -> None:
 # The ledger
 
 
-def test_the_ledger_of_a_run_is_its_own_then_that_of_the_environment(
+def test_the_ledger_of_a_run_is_its_own_then_that_of_evaluate(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere.jsonl"
@@ -143,8 +144,10 @@ def test_the_ledger_of_a_run_is_its_own_then_that_of_the_environment(
     assert found["ledger"] == "../elsewhere.jsonl" and len(found["looks"]) == 1
     assert not any("no record of looks" in one for one in found["missing"])
     monkeypatch.delenv(ledger.LEDGER)
-    assert files.ledger_of(runs) == own
-    assert "ledger.jsonl: no record of looks at test" in collect(runs, runs)["missing"]
+    assert files.ledger_of(runs) == Path("ledger.jsonl")
+    assert "../ledger.jsonl: no record of looks at test" in collect(runs, runs)["missing"]
+    elsewhere.rename(tmp_path / "ledger.jsonl")
+    assert len(collect(runs, runs)["looks"]) == 1
     with pytest.raises(OpenMedError, match="is no file"):
         files.ledger_of(runs, own)
 
@@ -153,6 +156,7 @@ def test_the_command_takes_a_ledger_for_all_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(ledger.LEDGER, raising=False)
+    monkeypatch.chdir(tmp_path)
     runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere.jsonl"
     found = evaluated(runs, "test")
     counted = runs / "results" / "sample-test.errors.json"

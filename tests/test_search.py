@@ -4,7 +4,9 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,6 +46,7 @@ from spacy_openmed.training.trainer import Diverged
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 START = FinetuneSettings(
     lora=LoraSettings(rank=4, alpha=8, dropout=0.0),
     optim=OptimSettings(batch_size=2, learning_rate=1e-3, epochs=2, precision="fp32"),
@@ -156,13 +159,26 @@ def test_alpha_that_is_searched_does_not_follow_the_rank() -> None:
     assert space.apply(START, {"optim.epochs": 3.0}).lora == START.lora
 
 
-@pytest.mark.parametrize("name", ["search", "search-minilm"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("search*.toml")))
 def test_the_spaces_that_ship_begin_at_the_settings_that_ship(name: str) -> None:
-    start = load(FinetuneSettings, name.replace("search", "finetune"))
     settings = load(SearchSettings, name)
+    start = load(FinetuneSettings, settings.finetune or name.replace("search", "finetune"))
     space.check(settings, start)
     searched = {"learning_rate", "batch_size", "weight_decay", "warmup_ratio", "rank", "dropout"}
     assert {key.split(".")[1] for key in settings.space} == searched
+
+
+def test_epochs_and_target_modules_can_be_searched_as_the_example_says() -> None:
+    text = (CONFIGS / "search.toml").read_text(encoding="utf8")
+    before, example = text.split("# [space.", 1)
+    uncommented = "[space." + re.sub(r"^# ?", "", example, flags=re.M)
+    settings = from_dict(SearchSettings, tomllib.loads(before + uncommented), "here")
+    assert {"optim.epochs", "lora.target_modules"} <= set(settings.space)
+    start = load(FinetuneSettings, "finetune")
+    space.check(settings, start)
+    assert space.most_epochs(settings, start) > start.optim.epochs
+    for pattern in settings.space["lora.target_modules"].choices:
+        assert re.fullmatch(pattern, "encoder.layer.3.attention.self.query_proj")
 
 
 def test_settings_of_a_dimension_are_checked() -> None:
@@ -625,6 +641,21 @@ def test_a_backbone_out_of_reach_is_said_before_any_trial(
         ],
     )  # fmt: skip
     assert done.exit_code == 1 and "Unknown backbone 'elsewhere'" in done.output
+
+
+@pytest.mark.parametrize("command", [["search", "--dataset"], ["recipe", "search", "--datasets"]])
+def test_plots_that_cannot_be_drawn_are_refused_before_the_search(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which the recipe sets
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    backbone = "--backbones" if "recipe" in command else "--backbone"
+    given = [*command, "ncbi", backbone, "minilm", "--corpus", str(tmp_path)]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 1 and "pip install 'spacy-openmed[report]'" in done.output
+    if "recipe" not in command:
+        done = CliRunner().invoke(app, [*given, "--no-plots"])
+        assert done.exit_code == 1 and "No train.jsonl of 'ncbi'" in done.output
 
 
 def test_plots_of_no_study_are_refused(tmp_path: Path) -> None:

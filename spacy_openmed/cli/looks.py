@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Ledger = Annotated[
     Path | None,
     typer.Option(
-        help="The record of looks at test [OPENMED_LEDGER or runs/ledger.jsonl]; given with "
-        "another split, that is recorded, too"
+        help="The record of looks at test [OPENMED_LEDGER or ledger.jsonl]; given with another "
+        "split, that is recorded, too"
     ),
 ]
 Reason = Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from ..backbones import file_sha256
 from ..errors import OpenMedError
-from ..runs import Runs, text_hashes
+from ..runs import Runs, check_names, text_hashes
 from ..training.processes import one_voice
 from . import inputs
 
@@ -56,12 +56,13 @@ def corpora(
     from ..corpora.verify import verify
 
     folder, names, out = corpus or default_folder(), _names(datasets), Runs(runs)
-    for name in names:
-        if not installed(folder, name):
-            prepare(registry.dataset(name), source, folder, stop, False, typer.echo)
+    # Before corpora are prepared, which takes long: no other step makes these texts.
     if text and heldout:
         given = {"text": [Path(name) for name in _names(text)], "heldout": [heldout]}
         out.note("texts", {kind: text_hashes(paths) for kind, paths in given.items()})
+    for name in names:
+        if not installed(folder, name):
+            prepare(registry.dataset(name), source, folder, stop, False, typer.echo)
     now = _fingerprint(folder, names)
     if _is_verified(out, now):
         typer.echo(f"as verified before: {', '.join(names)}")
@@ -112,7 +113,7 @@ def dapt(
     from ..training.recipe import pretrain
 
     texts = [Path(name) for name in _names(text)]
-    pretrain(Runs(runs), _names(backbones), texts, heldout, config, limit or None, inputs.say)
+    pretrain(Runs(runs), _backbones(backbones), texts, heldout, config, limit or None, inputs.say)
 
 
 @recipe.command()
@@ -131,10 +132,11 @@ def search(
 ) -> None:
     """Search the settings for every corpus and backbone, on dev, and draw Optuna's plots."""
     _use_gpu(gpu_id, several=workers > 1 or bool(ray))
-    from ..evaluation.search_plots import draw
+    from ..evaluation.search_plots import check_matplotlib, draw
     from ..training.processes import is_main
     from ..training.recipe import search_all
 
+    check_matplotlib()
     pairs = _pairs(datasets, backbones)
     search_all(Runs(runs), pairs, corpus, config, seed, trials, workers, ray, inputs.say)
     if is_main():
@@ -168,11 +170,23 @@ def install(
     text: Path = typer.Option(..., help="A text file, to see that they work"),
     output: Path = typer.Option(..., help="What was installed, and found: JSON"),
 ) -> None:
-    """Install the wheels of the chosen adapters, and annotate a text with each."""
+    """Install the wheels of the chosen adapters, and annotate a text with each.
+
+    What is installed here from the same wheel, and was tried on the same text, is left alone.
+    """
     from ..packaging.install import install_and_try
 
-    for line in install_and_try(packages, selection, text, output):
-        typer.echo(line)
+    for one in install_and_try(packages, selection, text, output):
+        how = " (installed before)" if one.before else ""
+        typer.echo(f"{one.name} {one.version}: {len(one.entities)} entities in {text}{how}")
+        for entity, label, score in one.entities:
+            typer.echo(f"  {label:12} {score:.2f}  {' '.join(entity.split())}")
+        if not one.entities:
+            typer.secho(
+                f"{one.name} finds nothing in {text}: does it have what the corpus annotates?",
+                fg="yellow",
+                err=True,
+            )
 
 
 def _names(listed: str) -> list[str]:
@@ -182,8 +196,14 @@ def _names(listed: str) -> list[str]:
     return names
 
 
+def _backbones(listed: str) -> list[str]:
+    names = _names(listed)
+    check_names(names)
+    return names
+
+
 def _pairs(datasets: str, backbones: str) -> list[tuple[str, str]]:
-    return list(product(_names(datasets), _names(backbones)))
+    return list(product(_names(datasets), _backbones(backbones)))
 
 
 def _use_gpu(gpu_ids: str, several: bool = False) -> None:

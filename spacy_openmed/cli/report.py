@@ -15,7 +15,7 @@ def report(
         "there, and report-with-text.html shows examples, with text of the corpora",
     ),
     ledger: Path | None = typer.Option(
-        None, help="The record of looks at test [RUNS/ledger.jsonl or OPENMED_LEDGER]"
+        None, help="The record of looks at test [RUNS/ledger.jsonl, OPENMED_LEDGER or ledger.jsonl]"
     ),
 ) -> None:
     """What a run of the recipe gave, from its files: Markdown, one HTML page, JSON and plots."""

@@ -54,10 +54,13 @@ def search(
     """Search for the settings with the best F1 on dev (Optuna TPE); train takes best.toml."""
     inputs.check_train_and_dev(dataset, train_file, dev_file)
 
+    from ..evaluation.search_plots import check_matplotlib, draw
     from ..training import settings
     from ..training.search.run import BEST, Search
     from ..training.search.run import search as run
 
+    if plots:
+        check_matplotlib()
     chosen = settings.load(settings.SearchSettings, settings.choose("search", backbone, config))
     start = settings.load(
         settings.FinetuneSettings, settings.choose("finetune", backbone, chosen.finetune)
@@ -77,7 +80,5 @@ def search(
         inputs.say(f"  {name} = {value}")
     inputs.say(f"for train --config: {folder / BEST}")
     if plots and is_main():
-        from ..evaluation.search_plots import draw
-
         for path in draw(folder):
             inputs.say(str(path))

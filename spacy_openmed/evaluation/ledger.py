@@ -115,7 +115,7 @@ def precision_of(result: Any) -> str:
 
 def default_path() -> Path:
     """``OPENMED_LEDGER``, or where ``project.yml`` has the ledger."""
-    return Path(os.environ.get(LEDGER) or Path("runs", "ledger.jsonl"))
+    return Path(os.environ.get(LEDGER) or "ledger.jsonl")
 
 
 def subject(corpus: Path, dataset: str, split: str) -> Subject:

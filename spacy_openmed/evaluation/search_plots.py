@@ -14,6 +14,19 @@ PLOTS = {
 }
 
 
+def check_matplotlib() -> None:
+    """Refuse what ends with plots, before it takes hours.
+
+    RAISES (OpenMedError): matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise OpenMedError(
+            "The plots need matplotlib: pip install 'spacy-openmed[report]'."
+        ) from error
+
+
 def draw(folder: Path) -> list[Path]:
     """Draw the history, the importance of each setting, and the parallel coordinates.
 
@@ -26,12 +39,9 @@ def draw(folder: Path) -> list[Path]:
     study_file = folder / STUDY
     if not study_file.is_file():
         raise OpenMedError(f"{folder} has no {STUDY}: it is not the folder of a search.")
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise OpenMedError(
-            "The plots need matplotlib: pip install 'spacy-openmed[report]'."
-        ) from error
+    check_matplotlib()
+    import matplotlib
+
     matplotlib.use("Agg")
     import optuna
     from matplotlib import pyplot

@@ -1,6 +1,5 @@
 """Reading the files of a run, any of which may be missing."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from ...errors import OpenMedError
 from ...files import read_json_if_there
-from ..ledger import LEDGER, TEST
+from ..ledger import TEST, default_path
 from . import shapes
 
 Row = dict[str, Any]
@@ -40,7 +39,7 @@ def ledger_of(runs: Path, given: Path | None = None) -> Path:
     """The record of looks at test that belongs to a run.
 
     given (Path | None): By the user; by default the one in the run's folder, or if there is none
-        ``OPENMED_LEDGER``, where that is set.
+        that of ``evaluate``.
     RAISES (OpenMedError): There is no such file as was given.
     """
     if given is not None:
@@ -48,8 +47,7 @@ def ledger_of(runs: Path, given: Path | None = None) -> Path:
             raise OpenMedError(f"{given} is no file. Give --ledger the one that 'evaluate' wrote.")
         return given
     own = runs / "ledger.jsonl"
-    elsewhere = os.environ.get(LEDGER)
-    return Path(elsewhere) if elsewhere and not own.is_file() else own
+    return own if own.is_file() else default_path()
 
 
 def folders(place: Path) -> list[Path]:
