@@ -89,10 +89,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def set_up(number: int) -> None:
         left = iter(range(number))
 
-        def annotate(*args: Any) -> Any:
+        def annotate(*args: Any, **kwargs: Any) -> Any:
             if next(left, None) is None:
                 raise Stop
-            return original(*args)
+            return original(*args, **kwargs)
 
         monkeypatch.setattr(annotator.Annotator, "annotate", annotate)
 
@@ -250,11 +250,11 @@ def test_two_runs_of_one_output_do_not_meet(
     original = annotator.Annotator.annotate
     refused = []
 
-    def annotate(*args: Any) -> Any:
+    def annotate(*args: Any, **kwargs: Any) -> Any:
         with pytest.raises(OpenMedError, match="Another annotation is running") as error:
             run.annotate(options(source, output, adapter, resume=True))
         refused.append(error)
-        return original(*args)
+        return original(*args, **kwargs)
 
     monkeypatch.setattr(annotator.Annotator, "annotate", annotate)
     summary = run.annotate(options(source, output, adapter))

@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,20 +161,20 @@ class Annotator:
                 ]
         return [sorted(mine) for mine in found]
 
-    def annotate(self, part: Part, writer: "Writer") -> Result:
+    def annotate(self, part: Part, writer: "Writer", together: bool = True) -> Result:
         """Annotate a part.
 
         A document that fails costs no other: it is skipped, and the rest is tried one by one.
 
         writer (Writer): Of the output.
+        together (bool): Whether documents share batches.
         """
         begun = time.time()
-        try:
-            results: Sequence[list[Found] | None] = self(
-                [document.text for document in part.documents]
-            )
-        except Exception:  # whatever a document makes the libraries stumble over
-            results = [None] * len(part.documents)
+        results: Sequence[list[Found] | None] = [None] * len(part.documents)
+        if together:
+            # Whatever a document makes the libraries stumble over.
+            with suppress(Exception):
+                results = self([document.text for document in part.documents])
         skipped = list(part.skipped)
         pieces = []
         words = 0

@@ -9,7 +9,7 @@ from ..about import __version__
 from ..corpora.documents import Document
 from ..errors import OpenMedError
 from ..files import only_one
-from . import readers, sources, writers
+from . import deaths, readers, sources, writers
 from .annotator import Models, limit_threads
 from .ledger import Ledger
 from .options import Options
@@ -147,12 +147,13 @@ def _here(run: Run) -> None:
     if run.options.threads:
         limit_threads(run.options.threads)
     annotator = run.models.load()
+    notes = deaths.Deaths(run.ledger.begun)
     for index in run.missing():
         rows = readers.read(run.sources[index], run.options)
         done = run.ledger.done(index)
         for part in parts(rows, index, run.options.part_documents):
             if part.number not in done:
-                run.keep(annotator.annotate(part, run.writer))
+                run.keep(deaths.annotate(annotator, part, run.writer, notes))
 
 
 def _to_do(options: Options, ledger: Ledger) -> bool:
