@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OpenMedError
-from ..ray_session import connect
+from ..ray_session import connect, gpu_share
 from . import deaths, readers, writers
 from .annotator import Models, limit_threads
 from .options import Options
@@ -145,7 +145,7 @@ def _results(ray: Any, run: "Run", threads: int) -> Iterator[Result]:
         # One to work on, one that waits.
         compute=pool(size=options.workers, max_tasks_in_flight_per_actor=2),
         num_cpus=threads,
-        num_gpus=min(1.0, gpus / options.workers) or None,
+        num_gpus=gpu_share(options.workers, gpus) or None,
     )
     for batch in annotated.iter_batches(batch_size=None, batch_format="pyarrow"):
         for row in batch.to_pylist():
