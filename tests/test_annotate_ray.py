@@ -277,3 +277,13 @@ def test_a_worker_that_says_it_is_of_no_use_ends_the_run(
     with pytest.raises(OpenMedError, match=r"die without annotating anything.*--resume"):
         run.annotate(options(source, output, adapter, workers=2))
     assert len(list(folder_of(output).glob("*.part"))) == 1
+
+
+def test_gpus_that_ray_does_not_have_are_not_waited_for(
+    adapter: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = fake_ray(cluster_resources=dict)
+    monkeypatch.setattr(cluster, "_imported", lambda: ray)
+    chosen = options(source, tmp_path / "out.jsonl", adapter, address="10.0.0.9:6379", gpu_id=0)
+    with pytest.raises(OpenMedError, match=r"have no GPU\. --gpu-id -1 takes their CPUs"):
+        run.annotate(chosen)

@@ -118,12 +118,16 @@ def _results(ray: Any, run: "Run", threads: int) -> Iterator[Result]:
     """Annotate what is missing.
 
     YIELDS (Result): In any order.
-    RAISES (OpenMedError): Workers do nothing but die.
+    RAISES (OpenMedError): Workers do nothing but die; or they are to have GPUs, and there is none.
     """
     options = run.options
     missing = run.missing()
     wanted = {index: (run.sources[index], run.ledger.done(index)) for index in missing}
-    gpus = ray.cluster_resources().get("GPU", 0)
+    share = 0.0
+    if run.models.device_kind == "cuda":
+        share = gpu_share(options.workers, ray.cluster_resources().get("GPU", 0))
+        if not share:
+            raise OpenMedError("The machines of Ray have no GPU. --gpu-id -1 takes their CPUs.")
     # Outlives the workers, whose machines may not have the folder of the output.
     notes = ray.remote(num_cpus=0)(deaths.Deaths).remote()
     pool = ray.data.ActorPoolStrategy
@@ -145,7 +149,7 @@ def _results(ray: Any, run: "Run", threads: int) -> Iterator[Result]:
         # One to work on, one that waits.
         compute=pool(size=options.workers, max_tasks_in_flight_per_actor=2),
         num_cpus=threads,
-        num_gpus=gpu_share(options.workers, gpus) or None,
+        num_gpus=share or None,
     )
     for batch in annotated.iter_batches(batch_size=None, batch_format="pyarrow"):
         for row in batch.to_pylist():
