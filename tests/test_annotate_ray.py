@@ -16,9 +16,11 @@ from test_annotate_runs import source as source
 
 from spacy_openmed.bulk import annotator, cluster, run
 from spacy_openmed.bulk.annotator import Annotator, Models
+from spacy_openmed.bulk.deaths import DIED, Deaths
 from spacy_openmed.bulk.ledger import folder_of
 from spacy_openmed.bulk.records import Found, Part, Skipped
 from spacy_openmed.bulk.results import Result
+from spacy_openmed.corpora.documents import Document
 from spacy_openmed.errors import OpenMedError
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -66,8 +68,8 @@ def test_two_workers_give_the_same_and_outlive_texts_that_kill(
     path, without = tmp_path / "in.jsonl", tmp_path / "without.jsonl"
     rows = [json.dumps({"id": f"d{i}", "text": text}) + "\n" for i, text in enumerate(texts)]
     path.write_text("".join(rows))
-    # Parts of two: of what dies the neighbour is lost, too.
-    without.write_text("".join(rows[:8] + rows[10:]))
+    # Its neighbour in a part of two is not lost.
+    without.write_text("".join(rows[:9] + rows[10:]))
     expected = tmp_path / "expected.jsonl"
     checkpoints = (str(make_checkpoint(tmp_path / "model", tiny_backbone)),)
     run.annotate(options(without, expected, adapter, part_documents=2, checkpoints=checkpoints))
@@ -77,18 +79,15 @@ def test_two_workers_give_the_same_and_outlive_texts_that_kill(
         return Deadly(**vars(found), remembers=tmp_path / "died")
 
     monkeypatch.setattr(run, "Models", SimpleNamespace(find=find))
-    # Each death takes the start of a process.
-    monkeypatch.setattr(cluster, "_ATTEMPTS", 2)
     output = tmp_path / "out.jsonl"
     wanted = options(
         path, output, adapter, part_documents=2, workers=2, threads=1, checkpoints=checkpoints
     )
     summary = run.annotate(wanted)
     assert content(output) == content(expected)
-    assert summary is not None and summary.documents == 22
-    assert summary.reasons == {"the process that annotated it died": 2}
-    lost = summary.named["the process that annotated it died"]
-    assert [one.where for one in lost] == ["document 'd8'", "document 'd9'"]
+    assert summary is not None and summary.documents == 23
+    assert summary.reasons == {DIED: 1}
+    assert [one.where for one in summary.named[DIED]] == ["document 'd9'"]
     assert (tmp_path / "died").exists()
 
 
@@ -101,6 +100,14 @@ def test_without_ray_it_says_how_to_get_it(
         run.annotate(options(source, output, adapter, workers=2))
     # One worker goes on from there.
     assert run.annotate(options(source, output, adapter, resume=True)) is not None
+
+
+def actor(instance: Any) -> Any:
+    """As a handle of Ray's, but at once."""
+    methods = ("begin", "mark", "release", "end", "in_a_row")
+    return SimpleNamespace(
+        **{name: SimpleNamespace(remote=getattr(instance, name)) for name in methods}
+    )
 
 
 def fake_ray(**changes: Any) -> Any:
@@ -146,21 +153,19 @@ def test_parts_in_any_order_with_a_stop_between_give_the_same(
     stops = [True, False]
 
     def results(ray: Any, run: Any, threads: int) -> Any:
-        attempts = cluster._Attempts()
-        remote = SimpleNamespace(begin=SimpleNamespace(remote=lambda *args: attempts.begin(*args)))
         monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda value: value))
         missing = run.missing()
         wanted = {i: (run.sources[i], run.ledger.done(i)) for i in missing}
         import pyarrow as pa
 
         parts = list(cluster._Reader(run.options, wanted)(pa.table({"source": missing})))
-        worker = cluster._Worker(run.options, run.models, run.format, threads, remote, 3)
+        worker = cluster._Worker(run.options, run.models, run.format, threads, actor(Deaths()))
         stop = stops.pop(0)
         for number, part in enumerate(reversed(parts)):
             if stop and number == 2:
                 raise ray.exceptions.RayError("A node went down.\nTraces.")
             (row,) = worker(part).to_pylist()
-            yield Result.from_bytes(row["result"]), row["given up"]
+            yield Result.from_bytes(row["result"])
 
     monkeypatch.setattr(cluster, "_results", results)
     output = tmp_path / "out" / name
@@ -177,7 +182,7 @@ def test_workers_that_do_nothing_but_die_end_the_run(
     monkeypatch.setattr(cluster, "_imported", fake_ray)
 
     def results(ray: Any, run: Any, threads: int) -> Any:
-        yield Result(0, 0, True, 0, 0, {}, [Skipped("document 'd0'", cluster._DIED)]), True
+        yield Result(0, 0, True, 0, 0, {}, [Skipped("document 'd0'", DIED)])
 
     monkeypatch.setattr(cluster, "_results", results)
     output = tmp_path / "out.jsonl"
@@ -193,10 +198,10 @@ def test_a_run_of_which_only_what_kills_is_left_ends(
 ) -> None:
     original = annotator.Annotator.annotate
 
-    def stop(self: Annotator, part: Part, writer: Any) -> Result:
+    def stop(self: Annotator, part: Part, *args: Any, **kwargs: Any) -> Result:
         if part.last:
             raise KeyboardInterrupt
-        return original(self, part, writer)
+        return original(self, part, *args, **kwargs)
 
     output = tmp_path / "out.jsonl"
     with monkeypatch.context() as patch:
@@ -206,28 +211,79 @@ def test_a_run_of_which_only_what_kills_is_left_ends(
     monkeypatch.setattr(cluster, "_imported", fake_ray)
 
     def results(ray: Any, run: Any, threads: int) -> Any:
-        yield Result(0, 5, True, 0, 0, {}, [Skipped("document 'd20'", cluster._DIED)]), True
+        yield Result(0, 5, True, 0, 0, {}, [Skipped("document 'd20'", DIED)])
 
     monkeypatch.setattr(cluster, "_results", results)
     summary = run.annotate(options(source, output, adapter, workers=2, resume=True))
     assert summary is not None and summary.documents == 19
-    assert summary.reasons[cluster._DIED] == 1 and len(output.read_text().splitlines()) == 19
+    assert summary.reasons[DIED] == 1 and len(output.read_text().splitlines()) == 19
 
 
-def test_a_part_that_was_begun_too_often_is_given_up(
-    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_workers_that_died_too_often_in_a_row_say_so(
+    adapter: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pyarrow as pa
 
-    chosen = options(tmp_path / "in.jsonl", tmp_path / "out.jsonl", adapter)
+    chosen = options(source, tmp_path / "out.jsonl", adapter, workers=2)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda value: value))
-    attempts = SimpleNamespace(begin=SimpleNamespace(remote=lambda *args: 4))
-    monkeypatch.setattr(
-        annotator.Annotator, "annotate", lambda *args: pytest.fail("it would die again")
+    notes = Deaths()
+    worker = cluster._Worker(chosen, Models.find(chosen), "jsonl", 1, actor(notes))
+    part = Part(0, 2, [Document("d1", DEADLY, [])], last=True)
+    batch = pa.table({"part": [part.to_bytes()]})
+
+    def die(*args: Any, **kwargs: Any) -> Result:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(annotator.Annotator, "annotate", die)
+        patch.setattr(Deaths, "release", lambda *args: None)
+        deaths = 0
+        while worker.notes.in_a_row() < 2 * cluster._DEATHS:
+            with pytest.raises(KeyboardInterrupt):
+                worker(batch)
+            deaths += 1
+    # The first begin came before the first death.
+    assert deaths == 2 * cluster._DEATHS + 1
+    assert worker(batch).to_pylist() == [{"result": None}]
+    # Others have done something since.
+    notes.begin(0, 3, 1)
+    notes.end(0, 3)
+    (row,) = worker(batch).to_pylist()
+    assert Result.from_bytes(row["result"]).skipped == [("document 'd1'", DIED)]
+
+
+def test_a_worker_that_says_it_is_of_no_use_ends_the_run(
+    adapter: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+
+    class Data:
+        """What Ray Data would give: a part that is done, and no more."""
+
+        def map_batches(self, *args: Any, **kwargs: Any) -> "Data":
+            return self
+
+        def iter_batches(self, **kwargs: Any) -> Any:
+            done = Result(0, 0, False, 4, 20, {}, [], b"").to_bytes()
+            yield pa.table({"result": pa.array([done, None], pa.binary())})
+
+    ray = fake_ray(
+        cluster_resources=dict, remote=lambda **kwargs: lambda made: SimpleNamespace(remote=made)
     )
-    worker = cluster._Worker(chosen, Models.find(chosen), "jsonl", 1, attempts, 3)
-    part = Part(0, 2, skipped=[Skipped("in.jsonl:1", "bad")], last=True)
-    (row,) = worker(pa.table({"part": [part.to_bytes()]})).to_pylist()
-    result = Result.from_bytes(row["result"])
-    assert row["given up"] and result.number == 2 and result.last
-    assert result.skipped == part.skipped
+    ray.data.ActorPoolStrategy = lambda **kwargs: None
+    ray.data.from_items = lambda *args, **kwargs: Data()
+    monkeypatch.setattr(cluster, "_imported", lambda: ray)
+    output = tmp_path / "out.jsonl"
+    with pytest.raises(OpenMedError, match=r"die without annotating anything.*--resume"):
+        run.annotate(options(source, output, adapter, workers=2))
+    assert len(list(folder_of(output).glob("*.part"))) == 1
+
+
+def test_gpus_that_ray_does_not_have_are_not_waited_for(
+    adapter: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = fake_ray(cluster_resources=dict)
+    monkeypatch.setattr(cluster, "_imported", lambda: ray)
+    chosen = options(source, tmp_path / "out.jsonl", adapter, address="10.0.0.9:6379", gpu_id=0)
+    with pytest.raises(OpenMedError, match=r"have no GPU\. --gpu-id -1 takes their CPUs"):
+        run.annotate(chosen)

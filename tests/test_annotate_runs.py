@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import spacy
+import torch
 import typer
 from checkpoint_files import SCHEMES, make_checkpoint
 from test_component import make_adapter
 from typer.testing import CliRunner
 
-from spacy_openmed import hub
+from spacy_openmed import hub, inference
 from spacy_openmed.bulk import annotator, progress, run
 from spacy_openmed.bulk.ledger import folder_of
 from spacy_openmed.bulk.options import Options
@@ -89,10 +91,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def set_up(number: int) -> None:
         left = iter(range(number))
 
-        def annotate(*args: Any) -> Any:
+        def annotate(*args: Any, **kwargs: Any) -> Any:
             if next(left, None) is None:
                 raise Stop
-            return original(*args)
+            return original(*args, **kwargs)
 
         monkeypatch.setattr(annotator.Annotator, "annotate", annotate)
 
@@ -210,6 +212,87 @@ def test_another_run_is_not_gone_on_with(
     assert summary is not None and summary.documents == 23
 
 
+def pretend_gpus(monkeypatch: pytest.MonkeyPatch, number: int, mps: bool = False) -> None:
+    """GPUs that can be chosen, but not computed on."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+def test_a_run_does_not_go_on_on_another_kind_of_device(
+    adapter: Path,
+    source: Path,
+    tmp_path: Path,
+    stop_after: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "out.jsonl"
+    stop_after(2)
+    with pytest.raises(Stop):
+        run.annotate(options(source, output, adapter))
+    pretend_gpus(monkeypatch, 1)
+    with pytest.raises(OpenMedError, match=r"others.*: device was cpu, is cuda\. Give the same"):
+        run.annotate(options(source, output, adapter, resume=True))
+    stop_after(100)
+    summary = run.annotate(options(source, output, adapter, resume=True, gpu_id=-1))
+    assert summary is not None and summary.documents == 22
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mps", "changes", "device"),
+    [
+        (0, False, {}, "cpu"),
+        (2, False, {}, "cuda"),
+        (2, False, {"gpu_id": -1}, "cpu"),
+        (2, False, {"gpu_id": 1}, "cuda:1"),
+        (2, False, {"gpu_id": 1, "workers": 2}, "cuda"),
+        (0, True, {}, "cpu"),
+        (0, True, {"gpu_id": 0}, "mps"),
+        # The cluster's, whatever this machine has.
+        (0, False, {"gpu_id": 0, "address": "10.0.0.9:6379"}, "cuda"),
+    ],
+)
+def test_devices(
+    adapter: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    mps: bool,
+    changes: dict[str, Any],
+    device: str,
+) -> None:
+    pretend_gpus(monkeypatch, gpus, mps)
+    found = annotator.Models.find(options(tmp_path, tmp_path / "out.jsonl", adapter, **changes))
+    assert found.device == device and found.device_kind == device.removesuffix(":1")
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "shared_backbone", lambda *args: asked.append(args) or Mock())
+        found.load()
+    assert [args[1] for args in asked] == [device]
+
+
+@pytest.mark.parametrize(("gpus", "wanted"), [(0, 0), (2, 2), (2, -2)])
+def test_a_gpu_that_is_not_there_is_refused(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, wanted: int
+) -> None:
+    pretend_gpus(monkeypatch, gpus)
+    for workers in (1, 2):
+        chosen = options(tmp_path, tmp_path / "o.jsonl", adapter, gpu_id=wanted, workers=workers)
+        with pytest.raises(OpenMedError, match=f"--gpu-id {wanted}: there are {gpus} GPUs"):
+            annotator.Models.find(chosen)
+
+
+def test_what_gpus_of_a_cluster_compute_in_cannot_be_seen_from_elsewhere(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_gpus(monkeypatch, 0)
+    chosen = options(
+        tmp_path, tmp_path / "o.jsonl", adapter, gpu_id=0, address="a:1", precision="auto"
+    )
+    with pytest.raises(OpenMedError, match="give --precision bf16, fp16 or fp32"):
+        annotator.Models.find(chosen)
+
+
 def test_outputs_are_not_lost(adapter: Path, source: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     output.write_text("mine")
@@ -250,11 +333,11 @@ def test_two_runs_of_one_output_do_not_meet(
     original = annotator.Annotator.annotate
     refused = []
 
-    def annotate(*args: Any) -> Any:
+    def annotate(*args: Any, **kwargs: Any) -> Any:
         with pytest.raises(OpenMedError, match="Another annotation is running") as error:
             run.annotate(options(source, output, adapter, resume=True))
         refused.append(error)
-        return original(*args)
+        return original(*args, **kwargs)
 
     monkeypatch.setattr(annotator.Annotator, "annotate", annotate)
     summary = run.annotate(options(source, output, adapter))
@@ -431,10 +514,11 @@ def test_the_command(app: typer.Typer, adapter: Path, source: Path, tmp_path: Pa
     output, summary = tmp_path / "out.parquet", tmp_path / "summary.json"
     arguments = [
         *(str(source), str(output), "--adapter", str(adapter), "--text-column", "text"),
-        *("--threads", "1", "--json", str(summary)),
+        *("--threads", "1", "--gpu-id", "-1", "--precision", "fp32", "--json", str(summary)),
     ]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
+    assert result.stderr.startswith("Using cpu in fp32\n")
     assert "22 documents" in result.output and "ncbi DISEASE" in result.output
     assert "left out: 1 × no field 'text'\n  in.jsonl:8: no field 'text'" in result.output
     written = json.loads(summary.read_text())

@@ -5,5 +5,5 @@
 
 A part depends on the input and the options alone, not on who computes it or when: so a run that
 was killed goes on with the parts that are missing, several machines share the parts, and the
-output is the same.
+output is the same. A part that kills is taken apart (``deaths``).
 """

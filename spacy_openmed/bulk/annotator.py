@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,24 +33,34 @@ class Models:
     checkpoints (dict[str, dict[str, bytes]]): What describes the checkpoints; their weights are
         looked for on the machine that runs them.
     precision (str): What is computed in: not "auto", so that it is the same on all machines.
+    device (str): Torch device that is computed on.
     """
 
     files: dict[str, dict[str, bytes]]
     folders: dict[str, Path]
     checkpoints: dict[str, dict[str, bytes]]
     precision: str
+    device: str
 
     @classmethod
     def find(cls, options: Options) -> "Models":
         """Those that the options name.
 
         RAISES (OpenMedError): There is none for a dataset, a folder is none, a checkpoint cannot
-            be found or run, or two would have the same name; or an unknown precision.
+            be found or run, or two would have the same name; no such GPU, or an unknown precision.
         """
+        import torch
+
         from .. import adapters, checkpoints
         from ..precision import resolve_inference
 
-        precision = resolve_inference(options.precision, _device())
+        device = _device(options)
+        if options.precision == "auto" and device == "cuda" and not torch.cuda.is_available():
+            raise OpenMedError(
+                "There is no GPU here that could tell what those of the workers compute in: give "
+                "--precision bf16, fp16 or fp32."
+            )
+        precision = resolve_inference(options.precision, device.partition(":")[0])
         folders = {name: adapters.find(name, options.backbone) for name in options.datasets}
         places = {name: str(folder) for name, folder in folders.items()}
 
@@ -72,7 +83,12 @@ class Models:
             take(name, wanted)
             described[name] = checkpoint.to_files()
         files = {name: adapters.to_files(adapters.read(f)) for name, f in folders.items()}
-        return cls(files, folders, described, precision)
+        return cls(files, folders, described, precision, device)
+
+    @property
+    def device_kind(self) -> str:
+        """ "cpu", "cuda" or "mps"."""
+        return self.device.partition(":")[0]
 
     def hashes(self) -> dict[str, dict[str, str]]:
         """What tells whether they are still the same: of adapters, and of checkpoints if any."""
@@ -113,7 +129,7 @@ class Models:
         bundle = self.folders[name].parent / "backbone"
         bundled = bundle if (bundle / backbones.CONFIG).is_file() else None
         folder = backbones.find(adapter.info.backbone, bundled)
-        backbone = shared_backbone(folder, _device(), self.precision)
+        backbone = shared_backbone(folder, self.device, self.precision)
         backbone.check(adapter, source)
         return Predictor(adapter, backbone)
 
@@ -123,14 +139,33 @@ class Models:
 
         checkpoint = checkpoints.from_files(self.checkpoints[name], name)
         folder = checkpoints.find(checkpoint.ref)
-        network = checkpoints.shared_checkpoint(folder, _device(), self.precision)
+        network = checkpoints.shared_checkpoint(folder, self.device, self.precision)
         return CheckpointPredictor(checkpoint, network)
 
 
-def _device() -> str:
+def _device(options: Options) -> str:
+    """What to compute on.
+
+    RAISES (OpenMedError): The GPU that is wanted is not there.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    wanted = options.gpu_id
+    if wanted is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == -1:
+        return "cpu"
+    if options.address:
+        # Of a cluster, whose machines need not be like this one.
+        return "cuda"
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if 0 <= wanted < found:
+        # A worker on Ray sees its own as the first.
+        return "cuda" if options.on_ray else f"cuda:{wanted}"
+    # Apple's, as spacy.require_gpu takes it.
+    if wanted == 0 and not found and torch.backends.mps.is_available():
+        return "mps"
+    raise OpenMedError(f"--gpu-id {wanted}: there are {found} GPUs, counted from 0; -1: the CPU.")
 
 
 def limit_threads(threads: int) -> None:
@@ -160,20 +195,20 @@ class Annotator:
                 ]
         return [sorted(mine) for mine in found]
 
-    def annotate(self, part: Part, writer: "Writer") -> Result:
+    def annotate(self, part: Part, writer: "Writer", together: bool = True) -> Result:
         """Annotate a part.
 
         A document that fails costs no other: it is skipped, and the rest is tried one by one.
 
         writer (Writer): Of the output.
+        together (bool): Whether documents share batches.
         """
         begun = time.time()
-        try:
-            results: Sequence[list[Found] | None] = self(
-                [document.text for document in part.documents]
-            )
-        except Exception:  # whatever a document makes the libraries stumble over
-            results = [None] * len(part.documents)
+        results: Sequence[list[Found] | None] = [None] * len(part.documents)
+        if together:
+            # Whatever a document makes the libraries stumble over.
+            with suppress(Exception):
+                results = self([document.text for document in part.documents])
         skipped = list(part.skipped)
         pieces = []
         words = 0

@@ -9,14 +9,13 @@ driver takes what comes in whatever order it comes: every part is named.
 import logging
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OpenMedError
-from ..ray_session import connect
-from . import readers, writers
+from ..ray_session import connect, gpu_share
+from . import deaths, readers, writers
 from .annotator import Models, limit_threads
 from .options import Options
 from .records import Part, parts
@@ -28,19 +27,23 @@ if TYPE_CHECKING:
 
     from .run import Run
 
-# How often a part is begun before it is given up: memory may be short for a while.
-_ATTEMPTS = 3
-# Parts that may be all that is left of a run, and be given up.
+# Deaths for each worker with nothing done between them, until the run ends: four documents in a
+# row may well kill.
+_DEATHS = 10
+# Parts that may be all that is left of a run, and have nothing but documents that kill.
 _FEW = 3
 _WORKERS_OF_A_READER = 16
-_DIED = "the process that annotated it died"
+_HOPELESS = (
+    "The workers on Ray die without annotating anything. Memory may be short: try fewer "
+    "--workers; --resume goes on."
+)
 
 
 def annotate_on_ray(run: "Run") -> None:
     """Annotate what is missing.
 
-    A part whose worker dies is tried again, and given up after some attempts: its documents are
-    skipped. Parts that waited for the same worker lose nothing.
+    A part whose worker dies is tried again, and documents that kill are skipped; see ``deaths``.
+    Parts that waited for the same worker lose nothing.
 
     RAISES (OpenMedError): Ray is not installed, not reachable or lost; or no worker does
         anything.
@@ -53,8 +56,8 @@ def annotate_on_ray(run: "Run") -> None:
     lost = []
     try:
         with _context(ray):
-            for result, given_up in _results(ray, run, threads):
-                if given_up:
+            for result in _results(ray, run, threads):
+                if any(one.reason == deaths.DIED for one in result.skipped):
                     lost.append(result)
                 else:
                     run.keep(result)
@@ -66,12 +69,9 @@ def annotate_on_ray(run: "Run") -> None:
     finally:
         ray.shutdown()
     # Some texts may be what kills, but hardly every one.
-    nothing_new = run.summary.documents == before
+    nothing_new = run.summary.documents + sum(one.documents for one in lost) == before
     if lost and nothing_new and (before == 0 or len(lost) > _FEW):
-        raise OpenMedError(
-            "The workers on Ray die without annotating anything. Memory may be short: try fewer "
-            "--workers; --resume goes on."
-        )
+        raise OpenMedError(_HOPELESS)
     # Last, so that a run that is stopped before tries them again.
     for result in lost:
         run.keep(result)
@@ -114,16 +114,22 @@ def _context(ray: Any) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _results(ray: Any, run: "Run", threads: int) -> Iterator[tuple[Result, bool]]:
+def _results(ray: Any, run: "Run", threads: int) -> Iterator[Result]:
     """Annotate what is missing.
 
-    YIELDS (tuple[Result, bool]): In any order; and whether it was given up.
+    YIELDS (Result): In any order.
+    RAISES (OpenMedError): Workers do nothing but die; or they are to have GPUs, and there is none.
     """
     options = run.options
     missing = run.missing()
     wanted = {index: (run.sources[index], run.ledger.done(index)) for index in missing}
-    gpus = ray.cluster_resources().get("GPU", 0)
-    attempts = ray.remote(num_cpus=0)(_Attempts).remote()
+    share = 0.0
+    if run.models.device_kind == "cuda":
+        share = gpu_share(options.workers, ray.cluster_resources().get("GPU", 0))
+        if not share:
+            raise OpenMedError("The machines of Ray have no GPU. --gpu-id -1 takes their CPUs.")
+    # Outlives the workers, whose machines may not have the folder of the output.
+    notes = ray.remote(num_cpus=0)(deaths.Deaths).remote()
     pool = ray.data.ActorPoolStrategy
     read = ray.data.from_items(
         [{"source": index} for index in missing], override_num_blocks=min(len(missing), 1000)
@@ -137,32 +143,55 @@ def _results(ray: Any, run: "Run", threads: int) -> Iterator[tuple[Result, bool]
     )
     annotated = read.map_batches(
         _Worker,
-        fn_constructor_args=(options, run.models, run.format, threads, attempts, _ATTEMPTS),
+        fn_constructor_args=(options, run.models, run.format, threads, notes),
         batch_size=1,
         batch_format="pyarrow",
         # One to work on, one that waits.
         compute=pool(size=options.workers, max_tasks_in_flight_per_actor=2),
         num_cpus=threads,
-        num_gpus=min(1.0, gpus / options.workers) or None,
+        num_gpus=share or None,
     )
     for batch in annotated.iter_batches(batch_size=None, batch_format="pyarrow"):
         for row in batch.to_pylist():
-            yield Result.from_bytes(row["result"]), row["given up"]
+            if row["result"] is None:
+                raise OpenMedError(_HOPELESS)
+            yield Result.from_bytes(row["result"])
 
 
 def _readers(options: Options) -> int:
     return 1 + options.workers // _WORKERS_OF_A_READER
 
 
-class _Attempts:
-    """How often each part was begun; outlives the workers."""
+class _Notes:
+    """What remembers where workers died, for a worker.
 
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[int, int]] = Counter()
+    handle (ActorHandle): Of ``Deaths``.
+    """
 
-    def begin(self, source: int, number: int) -> int:
-        self.counts[source, number] += 1
-        return self.counts[source, number]
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+
+    def begin(self, source: int, number: int, documents: int) -> deaths.Begun:
+        begun: deaths.Begun = _wait(self.handle.begin.remote(source, number, documents))
+        return begun
+
+    def mark(self, source: int, number: int, at: int) -> None:
+        _wait(self.handle.mark.remote(source, number, at))
+
+    def release(self, source: int, number: int) -> None:
+        _wait(self.handle.release.remote(source, number))
+
+    def end(self, source: int, number: int) -> None:
+        _wait(self.handle.end.remote(source, number))
+
+    def in_a_row(self) -> int:
+        return int(_wait(self.handle.in_a_row.remote()))
+
+
+def _wait(answer: Any) -> Any:
+    import ray
+
+    return ray.get(answer)
 
 
 class _Reader:
@@ -189,8 +218,7 @@ class _Reader:
 class _Worker:
     """Annotates parts, in a process of Ray's.
 
-    attempts (ActorHandle): Of ``_Attempts``.
-    limit (int): A part that was begun so often is given up.
+    notes (ActorHandle): Of ``Deaths``.
     """
 
     def __init__(
@@ -199,31 +227,27 @@ class _Worker:
         models: Models,
         format: str,
         threads: int,
-        attempts: Any,
-        limit: int,
+        notes: Any,
     ) -> None:
         limit_threads(threads)
         self.annotator = models.load()
         self.writer = writers.writer(format, options.output)
-        self.attempts = attempts
-        self.limit = limit
+        self.notes = _Notes(notes)
+        self.deaths = _DEATHS * options.workers
 
     def __call__(self, batch: "pa.Table") -> "pa.Table":
         import pyarrow as pa
-        import ray
 
-        results = []
-        given_up = []
+        # None says that it is of no use.
+        results: list[bytes | None] = []
         for content in batch["part"].to_pylist():
+            if self.notes.in_a_row() >= self.deaths:
+                results.append(None)
+                continue
             part = Part.from_bytes(content)
-            attempt = ray.get(self.attempts.begin.remote(part.source, part.number))
-            given_up.append(attempt > self.limit)
-            if given_up[-1]:
-                result = Result.lost(part, _DIED, self.writer.payload([]))
-            else:
-                result = self.annotator.annotate(part, self.writer)
+            result = deaths.annotate(self.annotator, part, self.writer, self.notes)
             results.append(result.to_bytes())
-        return pa.table({"result": pa.array(results, pa.binary()), "given up": given_up})
+        return pa.table({"result": pa.array(results, pa.binary())})
 
 
 def _first_line(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from .results import Result
 from .writers import Writer
 
 _RUN = "run.json"
+_BEGUN = "begun.json"
 _SUFFIX = ".part"
 _JOINED = "joined"
 # What was there before, if it was a folder.
@@ -48,6 +49,7 @@ class Ledger:
         (self.folder / _RUN).unlink(missing_ok=True)
         for path in self.folder.glob(f"*{_SUFFIX}"):
             path.unlink()
+        self.begun.unlink(missing_ok=True)
         write_json(self.folder / _RUN, dict(facts))
 
     def go_on(self, facts: Mapping[str, Any]) -> Iterator[Result]:
@@ -69,6 +71,11 @@ class Ledger:
     @property
     def is_begun(self) -> bool:
         return (self.folder / _RUN).is_file()
+
+    @property
+    def begun(self) -> Path:
+        """Where it is noted which part is being annotated; see ``deaths``."""
+        return self.folder / _BEGUN
 
     def add(self, result: Result) -> None:
         """Keep a part."""

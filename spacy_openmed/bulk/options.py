@@ -28,6 +28,8 @@ class Options:
     workers (int): Processes on Ray; 1 without an address is this process, without Ray.
     threads (int): Of each worker; 0 divides those there are.
     precision (str): See ``precision.resolve_inference``.
+    gpu_id (int | None): Which GPU; -1 for the CPU, None for a GPU where this machine has one. On
+        Ray, which hands GPUs out, any number means that.
     address (str): Of a Ray cluster; "" for this machine.
     resume, overwrite, strict (bool): What to do about an unfinished run, about an output that
         is there, and about rows that cannot be annotated.
@@ -48,6 +50,7 @@ class Options:
     workers: int = 1
     threads: int = 0
     precision: str = "auto"
+    gpu_id: int | None = None
     address: str = ""
     resume: bool = False
     overwrite: bool = False

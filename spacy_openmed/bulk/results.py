@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .records import Part, Skipped
+from .records import Skipped
 
 _HEADER = (
     *("source", "number", "last", "documents", "words", "entities", "skipped"),
@@ -38,16 +38,6 @@ class Result:
     payload: bytes = b""
     begun: float = 0.0
     ended: float = 0.0
-
-    @classmethod
-    def lost(cls, part: Part, reason: str, payload: bytes) -> "Result":
-        """A part whose documents are not annotated.
-
-        payload (bytes): Of a part without documents.
-        """
-        lost = [Skipped(f"document '{document.id}'", reason) for document in part.documents]
-        skipped = [*part.skipped, *lost]
-        return cls(part.source, part.number, part.last, 0, 0, {}, skipped, payload)
 
     def to_bytes(self) -> bytes:
         """A line of JSON, then the payload."""

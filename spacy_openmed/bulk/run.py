@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -9,7 +10,7 @@ from ..about import __version__
 from ..corpora.documents import Document
 from ..errors import OpenMedError
 from ..files import only_one
-from . import readers, sources, writers
+from . import deaths, readers, sources, writers
 from .annotator import Models, limit_threads
 from .ledger import Ledger
 from .options import Options
@@ -69,9 +70,10 @@ class Run:
         return [i for i in range(len(self.sources)) if not self.ledger.is_complete(i)]
 
 
-def annotate(options: Options) -> Summary | None:
+def annotate(options: Options, say: Callable[[str], object] = lambda line: None) -> Summary | None:
     """Annotate an input.
 
+    say (Callable): Told what is computed on.
     RETURNS (Summary | None): None where a run is to be resumed that has ended.
     RAISES (OpenMedError): What is wrong with options, input or output; Ray is not to be had; or
         with ``strict`` the first row that is skipped.
@@ -95,7 +97,10 @@ def annotate(options: Options) -> Summary | None:
         "documents of a part": options.part_documents,
         **run.models.hashes(),
         "precision": run.models.precision,
+        # Another kind of device rounds in another way.
+        "device": run.models.device_kind,
     }
+    say(f"Using {run.models.device} in {run.models.precision}")
     with only_one(ledger.folder / _LOCK, "annotation"):
         try:
             if options.resume and ledger.is_begun:
@@ -147,12 +152,13 @@ def _here(run: Run) -> None:
     if run.options.threads:
         limit_threads(run.options.threads)
     annotator = run.models.load()
+    notes = deaths.Deaths(run.ledger.begun)
     for index in run.missing():
         rows = readers.read(run.sources[index], run.options)
         done = run.ledger.done(index)
         for part in parts(rows, index, run.options.part_documents):
             if part.number not in done:
-                run.keep(annotator.annotate(part, run.writer))
+                run.keep(deaths.annotate(annotator, part, run.writer, notes))
 
 
 def _to_do(options: Options, ledger: Ledger) -> bool:

@@ -1,5 +1,6 @@
 """``spacy openmed annotate``"""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,14 @@ def annotate(
     workers: int = typer.Option(1, min=1, help="Processes, on Ray"),
     threads: int = typer.Option(0, min=0, help="Of each worker [all, divided by the workers]"),
     precision: str = typer.Option("auto", help="auto, fp32, bf16, fp16 or int8"),
+    gpu_id: int | None = typer.Option(
+        None,
+        "--gpu-id",
+        "-g",
+        min=-1,
+        help="Which GPU; -1: the CPU; with --ray any number means those of the cluster [a GPU "
+        "where this machine has one]",
+    ),
     ray: str = typer.Option(
         "",
         "--ray",
@@ -73,11 +82,13 @@ def annotate(
             workers=workers,
             threads=threads,
             precision=precision,
+            gpu_id=gpu_id,
             address=ray,
             resume=resume,
             overwrite=overwrite,
             strict=strict,
-        )
+        ),
+        partial(typer.echo, err=True),
     )
     if summary is None:
         typer.echo(f"{output} is there, and no unfinished run: nothing to go on with")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ...errors import OpenMedError
-from ...ray_session import connect
+from ...ray_session import connect, gpu_share
 from .study import SearchStudy
 from .trial import Task, TrialResult, run_trial
 from .worker import describe
@@ -69,11 +69,12 @@ def search_on_ray(
 
 
 def _run(ray: Any, tune: Any, driver: "_Driver", task: Task, workers: int, threads: int) -> None:
+    gpus = ray.cluster_resources().get("GPU", 0)
     with tempfile.TemporaryDirectory() as storage:
         tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(_trainable, task=task, threads=threads),
-                {"cpu": threads, "gpu": _gpus(ray, workers)},
+                {"cpu": threads, "gpu": gpu_share(workers, gpus)},
             ),
             tune_config=tune.TuneConfig(
                 search_alg=_searcher(driver),
@@ -96,11 +97,6 @@ def _imported() -> tuple[Any, Any]:
             "Several trials at a time need Ray Tune: pip install 'spacy-openmed[ray]'."
         ) from error
     return ray, tune
-
-
-def _gpus(ray: Any, workers: int) -> float:
-    """GPUs for each trial; a part of one where there are fewer than workers."""
-    return float(min(1.0, ray.cluster_resources().get("GPU", 0) / workers))
 
 
 def _trainable(config: dict[str, Any], task: Task, threads: int) -> None:
