@@ -27,6 +27,16 @@ def python_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
 
 
+def test_a_trial_that_ray_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    driver = cluster._Driver(SearchStudy(tmp_path, SETTINGS, START, 1, 2), 1, lambda: None)
+    assert driver.next("a") and driver.next("b") is None
+    driver.of_ray["a"] = SimpleNamespace(status="RUNNING")
+    assert driver.next("b") is None
+    driver.of_ray["a"] = SimpleNamespace(status="ERROR")
+    assert driver.next("b") and list(driver.running) == ["b"]
+    assert "still busy" in driver.study.failures()[0]["reason"]
+
+
 @pytest.mark.timeout(600)  # Ray alone takes a minute to start on a busy machine
 def test_two_workers_finish_a_search_and_prune(
     monkeypatch: pytest.MonkeyPatch, tiny_backbone: Path, tmp_path: Path, python_path: None

@@ -21,6 +21,9 @@ from .worker import describe
 
 # A relative path, such as that of a backbone in OPENMED_HOME, means the same in a trial.
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+# Seconds that a trial which was ended has to put its network away, before its process gets another
+# one. Ray's 2 are few for a large network or a busy machine.
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
 
 
 def search_on_ray(
@@ -130,6 +133,8 @@ class _Driver:
         self.trials = trials
         self.ended = ended
         self.running: dict[str, Any] = {}
+        # The same trials as Ray has them.
+        self.of_ray: dict[str, Any] = {}
         # What each reported last.
         self.last: dict[str, dict[str, Any]] = {}
         self.pruned: set[str] = set()
@@ -141,6 +146,7 @@ class _Driver:
 
     def next(self, name: str) -> dict[str, Any] | None:
         """What a new trial is to run; None where no more are needed for now."""
+        self._end_lost()
         if self.study.finished + len(self.running) >= self.trials:
             return None
         try:
@@ -150,6 +156,17 @@ class _Driver:
             return None
         self.running[name] = trial
         return {"values": values}
+
+    def _end_lost(self) -> None:
+        """Mark trials as failed that Ray has ended without saying so.
+
+        It does so where a process is still busy with the trial before, and would then wait for
+        a trial that never ends.
+        """
+        for name, trial in list(self.of_ray.items()):
+            if trial.status == "ERROR":
+                self.last[name] = {"died": "the process that was to run it was still busy"}
+                self.end(name)
 
     @property
     def is_over(self) -> bool:
@@ -164,6 +181,7 @@ class _Driver:
         return name in self.pruned
 
     def end(self, name: str) -> None:
+        self.of_ray.pop(name, None)
         trial, last = self.running.pop(name), self.last.pop(name, {})
         if name in self.pruned:
             epochs = last["epochs"]
@@ -186,6 +204,7 @@ class _Driver:
         self.pruned.clear()
         self.study.fail(*self.running.values(), reason=reason)
         self.running.clear()
+        self.of_ray.clear()
         self.last.clear()
         self.ended()
 
@@ -220,6 +239,10 @@ def _scheduler(driver: _Driver) -> Any:
 
     class Pruning(FIFOScheduler):  # type: ignore[misc]
         """Ends the trials that the study finds hopeless."""
+
+        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+            driver.of_ray[trial.trial_id] = trial
+            super().on_trial_add(tune_controller, trial)
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             if driver.is_hopeless(trial.trial_id, result):
