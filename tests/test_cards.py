@@ -19,6 +19,7 @@ from spacy_openmed import adapters, backbones
 from spacy_openmed.cli.app import app
 from spacy_openmed.corpora import registry
 from spacy_openmed.errors import OpenMedError
+from spacy_openmed.evaluation.errors import OF_TRAINING
 from spacy_openmed.packaging.cards import results_table, write_card
 from spacy_openmed.packaging.cards.material import BACKBONES, REGISTRY
 
@@ -146,6 +147,29 @@ def test_the_errors_of_test_are_shown_and_not_those_of_dev(make: Make) -> None:
     assert "| right label, too long | " in section(card, MEASURED[1])
     assert "ncbi-dev.errors.json" not in section(card, MEASURED[1])
     assert "finds 33.33 %, of others 100.00 % (`ncbi-test.errors.json`)" in section(card, "Limits")
+
+
+def test_new_mentions_are_not_known_without_all_training_data(make: Make) -> None:
+    start = {"adapter": "a" * 64, "dataset": "bc5cdr-disease", "types": ["DISEASE"]}
+    run = make("ncbi", warm_start=start)
+    paths = rich(run)
+    names = ["ncbi", "bc5cdr-disease"]
+    counted = run.files()["ncbi-test.errors.json"]
+    seen = {"datasets": names, "data": {}, "absent": []}
+    run.put("ncbi-test.errors.json", {**counted, "train": seen})
+    card = run.write(paths)
+    check(run, card)
+    assert "training data, that of `bc5cdr-disease` included" in section(card, MEASURED[0])
+    assert "It began as an adapter for `bc5cdr-disease`" in section(card, "Other corpora")
+
+    absent = {**seen, "absent": names[1:]}
+    run.put("ncbi-test.errors.json", {**counted, "train": absent, **dict.fromkeys(OF_TRAINING)})
+    card = run.write(paths)
+    check(run, card)
+    assert section(card, MEASURED[0]).strip().startswith("Not known: its training went on from")
+    assert "times in training" not in section(card, MEASURED[1])
+    assert "- Mentions that training did not have." in section(card, "What was not measured")
+    assert "| right | 2 | 2 |" in section(card, MEASURED[1])
 
 
 def test_what_was_not_measured_is_left_out_and_named(make: Make) -> None:

@@ -26,6 +26,7 @@ from spacy_openmed import adapters
 from spacy_openmed.cli.app import app
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation import evaluate, ledger, predictions
+from spacy_openmed.evaluation.errors import OF_TRAINING
 from spacy_openmed.evaluation.evaluate import Found
 from spacy_openmed.evaluation.report import cells, comparisons, files, further, plots, shapes
 from spacy_openmed.evaluation.report.collect import collect
@@ -324,6 +325,31 @@ def test_a_broken_analysis_is_as_good_as_none(runs: Path, text: str) -> None:
     assert [row["split"] for row in found["errors"]] == ["dev"]
     assert "results/ncbi-test.errors.json: no analysis of errors" in found["missing"]
     assert run_report(runs).exit_code == 0
+
+
+def test_new_mentions_are_not_known_without_all_training_text(runs: Path) -> None:
+    path = runs / "results" / "ncbi-test.errors.json"
+    seen = {"datasets": ["ncbi", "s800"], "data": {}, "absent": ["s800"]}
+    assert collect(runs, runs)["main"][0]["unseen"] is not None
+    change(path, train=seen, **dict.fromkeys(OF_TRAINING))
+    found = collect(runs, runs)
+    assert found["main"][0]["unseen"] is None
+    (sentence,) = found["warnings"]
+    assert sentence.startswith("results/ncbi-test.errors.json: counted without train of s800")
+    text = render(found)
+    assert "Outcomes" in text
+    assert "Mentions seen and not seen" not in text and "Recall by frequency" not in text
+    assert run_report(runs).exit_code == 0
+
+
+def test_what_an_adapter_had_seen_before_is_beside_it(runs: Path) -> None:
+    (row,) = collect(runs, runs)["cross"]
+    assert row["after"] == []
+    train = {"ncbi": "aa", "s800": "bb"}
+    change(runs / CROSS, shared={"documents": 3, "of": 30, "train": train})
+    found = collect(runs, runs)
+    assert found["cross"][0]["after"] == ["s800"]
+    assert "| `ncbi`, after `s800` | `s800` |" in render(found)
 
 
 def evaluated(runs: Path, split: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def look(
         data=at.data,
         adapter=model["adapter"],
         edges=edges,
-        trained_on=predictor.adapter.info.dataset,
+        trained_on=adapters.trained_on(predictor.adapter),
         raw=raw,
         conll=conll,
     )

@@ -127,6 +127,7 @@ def _runs(part: Adapter, record: dict[str, Any]) -> list[dict[str, Any]]:
             "seed": record["settings"]["optim"]["seed"],
             "epochs": record["epochs"],
             "seconds": record["seconds"],
+            "energy": record.get("energy"),
             "dev_f1": record["dev"]["f1"],
             "warm_start": record.get("warm_start"),
             "share": 1.0,

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ... import lineage
 from ...evaluation.ledger import TEST
 from ...tables import markdown
-from .making import runs
 from .material import Material
 from .source import cited
 from .text import Section
@@ -15,7 +15,9 @@ def sections(material: Material) -> Iterator[Section]:
     """Hashes, settings, looks at test, and the files of this card."""
     record = material.record
     backbone = material.adapter.info.backbone
-    seeds = [str(run.get("seed", record["settings"]["optim"]["seed"])) for run in runs(record)]
+    seeds = [
+        str(run.get("seed", record["settings"]["optim"]["seed"])) for run in lineage.runs(record)
+    ]
     facts = {
         "Adapter": f"sha256 `{material.sha256}`",
         "Backbone": f"`{material.backbone}`, sha256 `{backbone.sha256}`",

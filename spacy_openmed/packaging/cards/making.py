@@ -1,8 +1,9 @@
 """How an adapter was made: what the record of its training says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+from ... import lineage
 from ...tables import markdown
 from .energy import energy_facts
 from .material import Material
@@ -22,7 +23,7 @@ def sections(material: Material) -> Iterator[Section]:
         **({"Warm start": warm} if (warm := _warm_start(record)) else {}),
         "Epochs": "; ".join(
             f"{len(run['epochs'])}, the best on dev kept ({max(_f1s(run)):.2f})"
-            for run in runs(record)
+            for run in lineage.runs(record)
         ),
         "Average": _average(record),
         "Scores": _scores(material.adapter.info.temperature, record.get("calibration")),
@@ -31,7 +32,7 @@ def sections(material: Material) -> Iterator[Section]:
         "Duration": f"{record['seconds'] / 60:.0f} minutes",
         "Made with": f"spacy-openmed {record['spacy_openmed']}",
     }
-    each = "; ".join(", ".join(f"{f1:.2f}" for f1 in _f1s(run)) for run in runs(record))
+    each = "; ".join(", ".join(f"{f1:.2f}" for f1 in _f1s(run)) for run in lineage.runs(record))
     yield Section(
         "Training",
         [
@@ -41,12 +42,6 @@ def sections(material: Material) -> Iterator[Section]:
         ],
     )
     yield _energy(material)
-
-
-def runs(record: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    """The records of the runs that an adapter is the mean of, or its own."""
-    found: Sequence[dict[str, Any]] = record.get("averaged", [record])
-    return found
 
 
 def _f1s(run: dict[str, Any]) -> list[float]:
@@ -60,22 +55,17 @@ def _pretraining(record: dict[str, Any]) -> str:
     return f"sha256 `{record['init_adapter']}`, {_INITS[init]}"
 
 
-def warm_starts(record: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    """The records of the adapters that the runs went on from, each once."""
-    starts = [run["warm_start"] for run in runs(record) if run.get("warm_start")]
-    return list({one["adapter"]: one for one in starts}.values())
-
-
 def _warm_start(record: dict[str, Any]) -> str:
     return "; ".join(
-        f"an adapter for `{one['dataset']}`, hash `{one['adapter']}`" for one in warm_starts(record)
+        f"an adapter for `{one['dataset']}`, hash `{one['adapter']}`"
+        for one in lineage.starts(record)
     )
 
 
 def _average(record: dict[str, Any]) -> str:
     if "averaged" not in record:
         return "no, one run"
-    own = runs(record)
+    own = lineage.runs(record)
     shares = [run.get("share", 1 / len(own)) for run in own]
     parts = f" and shares {', '.join(f'{share:.3g}' for share in shares)}" * (len(set(shares)) > 1)
     return (
