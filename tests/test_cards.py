@@ -160,7 +160,9 @@ def test_new_mentions_are_not_known_without_all_training_data(make: Make) -> Non
     card = run.write(paths)
     check(run, card)
     assert "training data, that of `bc5cdr-disease` included" in section(card, MEASURED[0])
-    assert "It began as an adapter for `bc5cdr-disease`" in section(card, "Other corpora")
+    assert "went on from an adapter for `bc5cdr-disease`: its texts" in section(
+        card, "Other corpora"
+    )
 
     absent = {**seen, "absent": names[1:]}
     run.put("ncbi-test.errors.json", {**counted, "train": absent, **dict.fromkeys(OF_TRAINING)})
@@ -459,6 +461,23 @@ def test_an_adapter_that_a_run_went_on_from_is_named(make: Make) -> None:
     check(run, card)
     assert "| Warm start | an adapter for `bc4chemd`, hash `aaaa" in section(card, "Training")
     assert "(`bc4chemd`) |" in section(card, "Corpora that it went on from")
+    assert "without the runs that made what it went on from" in section(card, "Training")
+
+
+def test_the_runs_before_are_in_its_cost(make: Make) -> None:
+    before = {"adapter": "b" * 64, "seconds": 1380.0, "energy": files.ENERGY, "warm_start": None}
+    start = {"adapter": "a" * 64, "dataset": "bc4chemd", "types": ["X"], "runs": [before]}
+    for runs, whole in (([before], True), ([{**before, "energy": None}], False)):
+        run = make("ncbi", warm_start={**start, "runs": runs}, energy=files.ENERGY)
+        card = run.write([run.put("ncbi-dev.json", files.result(run.adapter, "ncbi", "dev"))])
+        check(run, card)
+        assert "72 minutes, after runs of 23 minutes" in section(card, "Training")
+        cost = section(card, "Energy and carbon")
+        assert ("| A run before: energy and carbon by TDP | 0.144 kWh" in cost) is whole
+        assert ("Not recorded for all runs that made what it went on from" in cost) is not whole
+        grams = files.ENERGY["codecarbon"]["g_co2"] * (2 if whole else 1)
+        emissions = ModelCard(card).data.co2_eq_emissions["emissions"]
+        assert emissions == pytest.approx(grams, abs=0.001)
 
 
 def test_the_text_of_the_pretraining(

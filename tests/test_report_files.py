@@ -127,6 +127,94 @@ def test_the_average_of_runs_is_no_run_of_a_seed(runs: Path) -> None:
     assert (row["runs"], row["chosen"]) == (2, False)
 
 
+def test_a_run_that_went_on_from_another_is_no_run_of_a_seed(runs: Path) -> None:
+    put(runs / "results" / "seeds" / "ncbi-8-test.json", result("ncbi", "test", 0.7, adapter="2"))
+    record = runs / "train" / "ncbi" / "minilm" / "adapter" / adapters.TRAINING
+    put(record, {"warm_start": {"adapter": "aa", "dataset": "ncbi"}})
+    (row,) = collect(runs, runs)["seeds"]
+    assert (row["runs"], row["chosen"]) == (2, False)
+    assert (
+        "results/seeds/ncbi-*-test.json: 2 runs, which is less than 3"
+        in (collect(runs, runs)["missing"])
+    )
+
+
+# What is missing, by dataset
+
+
+def test_datasets_that_further_measurements_lack_are_named(runs: Path) -> None:
+    for name in ("s800", "anatem"):
+        put(runs / "results" / f"{name}-test.json", result(name, "test", 0.9))
+    missing = collect(runs, runs)["missing"]
+    for name in ("s800", "anatem"):
+        assert f"results/robustness/{name}-*.json: no disturbed text" in missing
+    assert "results/seeds/s800-*.json: no runs with further seeds" in missing
+    assert not any("seeds/anatem" in sentence for sentence in missing)
+    assert not any("robustness/ncbi" in sentence for sentence in missing)
+
+
+# What is carried has no score of its own, and a temperature may do harm
+
+
+def test_what_calibration_counts_of_what_was_found(runs: Path) -> None:
+    path = runs / "results" / "ncbi-test.json"
+    content = json.loads(path.read_text(encoding="utf8"))
+    found = collect(runs, runs)
+    row = next(one for one in found["calibrations"] if one["split"] == "test")
+    assert row["found"] == content["raw"]["tp"] + content["raw"]["fp"]
+    assert row["found"] != row["after"]["entities"]
+    assert f"| `ncbi` | test | {row['found']} | {row['after']['entities']} |" in render(found)
+    assert not any("temperature" in sentence for sentence in found["warnings"])
+    worse = content["calibration"]
+    worse["before"]["ece"], worse["after"]["ece"] = 0.1412, 0.1893
+    change(path, calibration=worse)
+    sentence = (
+        "results/ncbi-test.json: calibration error 18.9 % with the temperature that was fitted on "
+        "dev, 14.1 % without"
+    )
+    assert collect(runs, runs)["warnings"] == [sentence]
+
+
+# What came before the runs of an adapter
+
+
+def trained(runs: Path, dataset: str, **record: Any) -> None:
+    used = {"tdp_kwh": 0.5, "tdp_g_co2": 121.0, "seconds": 600.0, "parts": 1, "device": "a CPU"}
+    used |= {"tdp_watts": 8.0, "tdp_source": "given", "tdp_note": None, "codecarbon": None}
+    energy = {**used, "warnings": []}
+    place = runs / "train" / dataset / "minilm" / "adapter" / adapters.TRAINING
+    put(place, {"seconds": 600.0, "energy": energy, **record})
+
+
+def test_the_runs_before_are_in_the_cost_of_an_adapter(runs: Path) -> None:
+    trained(runs, "ncbi")
+    own = json.loads(next(runs.glob("train/ncbi/*/*/*.json")).read_text(encoding="utf8"))
+    assert "| 10.0 | 0.5 | 121 | – |" in render(collect(runs, runs))
+    before = {"adapter": "bb", "seconds": 300.0, "energy": own["energy"], "warm_start": None}
+    start = {"adapter": "aa", "dataset": "s800", "types": ["X"], "runs": [before]}
+    trained(runs, "ncbi", warm_start=start)
+    found = collect(runs, runs)
+    assert "| 15.0 | 1 | 242 | – |" in render(found) and "without the runs" not in render(found)
+    # Of two that went on from the same it is spent once.
+    trained(runs, "s800", warm_start=start)
+    assert collect(runs, runs)["energy"]["tdp_kwh"] == pytest.approx(1.5)
+    trained(runs, "ncbi", warm_start={"adapter": "aa", "dataset": "s800", "types": ["X"]})
+    text = render(collect(runs, runs))
+    assert "| 10.0 * | 0.5 * | 121 * | – |" in text
+    assert "*: without the runs that made the adapter" in text
+
+
+def test_another_pretraining_adapter_than_those_at_hand(runs: Path) -> None:
+    trained(runs, "ncbi", init_adapter="e6" * 32)
+    sentence = (
+        "train/ncbi/minilm: builds on the pre-training adapter e6e6e6e6e6e6, which is none of "
+        "those at hand"
+    )
+    assert sentence in collect(runs, runs)["warnings"]
+    trained(runs, "ncbi", init_adapter=None)
+    assert sentence not in collect(runs, runs)["warnings"]
+
+
 # The ledger
 
 

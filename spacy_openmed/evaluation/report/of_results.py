@@ -176,19 +176,21 @@ def calibration(report: Row) -> list[Part]:
         [
             Code(row["dataset"]),
             row["split"],
-            row["after"]["entities"],
+            cells.count(row["found"]),
+            cells.count(row["after"]["entities"]),
             cells.number(row["temperature"], 3),
             *(cells.number(100 * row[when]["ece"], 2) for when in ("before", "after")),
             *(cells.number(row[when]["brier"], 4) for when in ("before", "after")),
         ]
         for row in best_split(report["calibrations"])
     ]
-    heads = ["dataset", "split", "entities", "temperature"]
+    heads = ["dataset", "split", "found", "counted", "temperature"]
     heads += ["ECE before", "ECE after", "Brier before", "Brier after"]
     note = (
         "How far scores are from how often they are right: the expected calibration error (ECE, "
         "in percent, 10 bins) and the Brier score, before and after logits are divided by the "
-        "temperature, which was fitted on dev; 1 if it was not. Raw text."
+        "temperature, which was fitted on dev; 1 if it was not. Raw text. A mention that was "
+        "carried to the same words elsewhere has the score of its source, and is not counted."
     )
     return [Text(note), Table("Calibration", heads, rows), Figure("reliability")]
 

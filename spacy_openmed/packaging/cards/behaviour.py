@@ -207,6 +207,6 @@ def _seen_before(material: Material) -> Iterator[str]:
     for name in dict.fromkeys(source.content["dataset"] for source in material.cross):
         if name in before:
             yield (
-                f"It began as an adapter for `{name}`: its texts and rules are not new to it "
-                f"({material.training})."
+                f"Training went on from an adapter for `{name}`: its texts and rules are not new "
+                f"to this one ({material.training})."
             )

@@ -102,11 +102,8 @@ def _unseen(material: Material) -> Section:
             f"of that was not at hand when errors were counted."
         )
         return Section(title, [text, cited([found])], level=3)
-    also = (
-        f", that of {listed([f'`{name}`' for name in before])} included, with which it began"
-        if before
-        else ""
-    )
+    names = listed([f"`{name}`" for name in before])
+    also = f", that of {names} included, from whose adapter it went on" if before else ""
     rows = [
         [name, one["gold"]["mentions"], percent(one["gold"]["recall"]), percent(one["f1"])]
         for name, one in (

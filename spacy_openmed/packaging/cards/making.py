@@ -29,7 +29,7 @@ def sections(material: Material) -> Iterator[Section]:
         "Scores": _scores(material.adapter.info.temperature, record.get("calibration")),
         **_consistency(material.adapter.info.consistency, record.get("consistency")),
         **({"Precision": record["precision"]} if "precision" in record else {}),
-        "Duration": f"{record['seconds'] / 60:.0f} minutes",
+        "Duration": f"{record['seconds'] / 60:.0f} minutes{_before(record)}",
         "Made with": f"spacy-openmed {record['spacy_openmed']}",
     }
     each = "; ".join(", ".join(f"{f1:.2f}" for f1 in _f1s(run)) for run in lineage.runs(record))
@@ -104,17 +104,41 @@ def _consistency(least: float | None, fitted: dict[str, Any] | None) -> dict[str
     return {"Repeated mentions": text}
 
 
+def _before(record: dict[str, Any]) -> str:
+    """The time of the runs before, as far as it is known."""
+    found = lineage.earlier(record)
+    if found is None:
+        return ""
+    times = listed([f"{run['seconds'] / 60:.0f}" for run in found.runs])
+    counted = f", after runs of {times} minutes" if found.runs else ""
+    return counted + ("" if found.whole else _WITHOUT)
+
+
+_WITHOUT = (
+    ", without the runs that made what it went on from (but for parts of this average): the record "
+    "does not have all of them"
+)
+
+
 def _energy(material: Material) -> Section:
-    """Of this run and, where it is known, of the pre-training."""
+    """Of this run, of those before it and, where it is known, of the pre-training."""
     own = energy_facts(material.record)
+    runs = lineage.earlier(material.record)
     before = material.pretraining
     earlier = energy_facts(before.content) if before else {}
     rows = [
         *([name, text] for name, text in own.items()),
+        *(
+            [f"A run before: {name[0].lower()}{name[1:]}", text]
+            for run in (runs.runs if runs else ())
+            for name, text in energy_facts(run).items()
+        ),
         *([f"Pre-training: {name[0].lower()}{name[1:]}", text] for name, text in earlier.items()),
     ]
     used = [material.training, *([before] if before and earlier else [])]
     lacking = [] if own else ["the training"]
+    if runs and not runs.whole:
+        lacking.append("all runs that made what it went on from")
     if material.record["init_adapter"] and not earlier:
         lacking.append("the pre-training")
     return Section(
