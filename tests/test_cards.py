@@ -303,6 +303,22 @@ def test_every_file_is_listed_with_its_hash(make: Make) -> None:
     assert files.sha256(run.adapter) in section(card, "Audit trail")
 
 
+def test_the_code_is_named_where_it_was_recorded(make: Make) -> None:
+    run = make("ncbi", code="c0" * 32)
+    old = files.result(run.adapter, "ncbi", "dev")
+    new = {**files.result(run.adapter, "ncbi", "test"), "spacy_openmed": "0.2", "code": "c1" * 32}
+    card = run.write([run.put("ncbi-dev.json", old), run.put("ncbi-test.json", new)])
+    check(run, card)
+    audit = section(card, "Audit trail")
+    for line in (
+        f"| Code of the training | spacy-openmed 0.1.0, sha256 of its Python files `{'c0' * 32}` |",
+        "| Code that measured `ncbi-dev.json` | no hash of it recorded |",
+        f"| Code that measured `ncbi-test.json` | spacy-openmed 0.2, sha256 of its Python files "
+        f"`{'c1' * 32}` |",
+    ):
+        assert line in audit
+
+
 def test_the_same_files_give_the_same_card(make: Make) -> None:
     run = make("ncbi")
     paths = rich(run)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from spacy_openmed import adapters
 from spacy_openmed.cli.app import guarded
 from spacy_openmed.cli.cross import cross as command
+from spacy_openmed.code_hash import code_sha256
 from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.folder import read_split
@@ -136,6 +137,7 @@ def test_what_is_measured(corpus: Path, adapter: Path) -> None:
     assert (result["trained_on"], result["labels"]) == ("ncbi", {"DISEASE": "DISEASE"})
     assert result["data"] == evaluate.load("bc5cdr-disease", "dev", corpus).data
     assert result["adapter"] == adapters.content_hash(adapters.read(adapter))
+    assert result["code"] == code_sha256()
     for on in ("raw", "conll"):
         assert result[on]["documents"] == [[0, 0, 1], [0, 0, 1], [1, 0, 0]]
         assert result[on]["f1"] == 50

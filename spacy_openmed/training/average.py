@@ -20,7 +20,9 @@ import numpy as np
 import torch
 
 from .. import adapters, backbones, low_rank
+from ..about import __version__
 from ..adapters import Adapter
+from ..code_hash import code_sha256
 from ..corpora import registry
 from ..corpora.documents import Document
 from ..corpora.statistics import content_hash
@@ -99,6 +101,8 @@ def average(
     shifted[0] += best
     record = {
         **{key: value for key, value in records[0].items() if key not in _OF_ONE},
+        "spacy_openmed": __version__,
+        "code": code_sha256(),
         "averaged": runs,
         "rank": lora_config["r"],
         "outside_bias": earlier + best,

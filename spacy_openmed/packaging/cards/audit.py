@@ -27,7 +27,8 @@ def sections(material: Material) -> Iterator[Section]:
         "Training data": f"sha256 `{record['data']['train']}`",
         "Development data": f"sha256 `{record['data']['dev']}`",
         **dict(_evaluated(material)),
-        "Code": f"spacy-openmed {record['spacy_openmed']}",
+        "Code of the training": _code(record),
+        **{f"Code that measured {one}": _code(one.content) for one in material.results},
         "Seeds": ", ".join(seeds),
     }
     yield Section(
@@ -40,6 +41,14 @@ def sections(material: Material) -> Iterator[Section]:
     yield _settings(material)
     yield _looks(material)
     yield _files(material)
+
+
+def _code(made: dict[str, Any]) -> str:
+    """Which code made a file, as the file says."""
+    version = f"spacy-openmed {made['spacy_openmed']}, " if "spacy_openmed" in made else ""
+    if "code" not in made:
+        return f"{version}no hash of it recorded"
+    return f"{version}sha256 of its Python files `{made['code']}`"
 
 
 def _evaluated(material: Material) -> Iterator[tuple[str, str]]:
