@@ -48,6 +48,7 @@ class Head:
         elsewhere in the text.
     to_bio (ToBio): Makes of its logits those of the labels that the decoder knows.
     threads (bool): The network may score batches side by side.
+    dataset (str): Id of the corpus that it was trained on, "" if there is none.
     """
 
     types: tuple[str, ...]
@@ -57,6 +58,7 @@ class Head:
     consistency: float | None = None
     to_bio: ToBio = _as_it_is
     threads: bool = False
+    dataset: str = ""
 
 
 class Source(Protocol):
@@ -171,6 +173,7 @@ class AdapterSource:
                 adapter.info.temperature,
                 adapter.info.consistency,
                 threads=shared.side_by_side,
+                dataset=adapter.info.dataset,
             )
             for adapter in self.adapters
         ]

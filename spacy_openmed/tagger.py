@@ -296,6 +296,7 @@ class TaggerShim(PyTorchShim):
                 self._run_private,
                 info.temperature,
                 info.consistency,
+                dataset=info.dataset,
             )
         ]
 
