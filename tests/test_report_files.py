@@ -524,6 +524,12 @@ def test_what_is_rounded_to_nothing_has_no_sign() -> None:
     assert cells.interval([-0.04, 0.04]) == " [0.0, 0.0]"
 
 
+def test_a_lead_that_is_published_as_a_bound_is_shown_as_one(tmp_path: Path) -> None:
+    runs = suite(tmp_path / "runs", ["bc2gm", "bc5cdr-disease"])
+    text = main_table(collect(runs, runs))
+    assert "| OpenMed, by over 5.3 |" in text and "| OpenMed, by 2.70 |" in text
+
+
 def test_so_few_documents_have_no_interval(runs: Path) -> None:
     few = files.FEWEST_DOCUMENTS - 1
 

@@ -121,8 +121,10 @@ def _leader(published: Row) -> str:
     if not published["leader"]:
         return ABSENT
     ahead = published["ahead"]
-    by = "" if ahead is None else f", by {ahead:.2f}"
-    return f"{published['leader']}{by}"
+    if ahead is None:
+        return str(published["leader"])
+    by = f"over {ahead:g}" if published["at_least"] else f"{ahead:.2f}"
+    return f"{published['leader']}, by {by}"
 
 
 def scores(report: Row) -> list[Part]:
