@@ -477,7 +477,7 @@ def test_an_adapter_that_a_run_went_on_from_is_named(make: Make) -> None:
     check(run, card)
     assert "| Warm start | an adapter for `bc4chemd`, hash `aaaa" in section(card, "Training")
     assert "(`bc4chemd`) |" in section(card, "Corpora that it went on from")
-    assert "without the runs that made what it went on from" in section(card, "Training")
+    assert "without those of what it went on from, which the record" in section(card, "Training")
 
 
 def test_the_runs_before_are_in_its_cost(make: Make) -> None:
@@ -490,7 +490,7 @@ def test_the_runs_before_are_in_its_cost(make: Make) -> None:
         assert "72 minutes, after runs of 23 minutes" in section(card, "Training")
         cost = section(card, "Energy and carbon")
         assert ("| A run before: energy and carbon by TDP | 0.144 kWh" in cost) is whole
-        assert ("Not recorded for all runs that made what it went on from" in cost) is not whole
+        assert ("Not recorded for the runs of what it went on from" in cost) is not whole
         grams = files.ENERGY["codecarbon"]["g_co2"] * (2 if whole else 1)
         emissions = ModelCard(card).data.co2_eq_emissions["emissions"]
         assert emissions == pytest.approx(grams, abs=0.001)
@@ -606,6 +606,22 @@ def test_a_figure_needs_its_file_beside_it() -> None:
     assert unfounded(f"{start}F1 81.24 (`a.json`)", known) == ["T: 81.24 (a.json)"]
     assert unfounded(f"{start}- F1 81.23\n- 5 (`b.json`)\n\n`a.json`", known) != []
     assert numbers("sha256 `12`, Article 9, BRCA1, [x](3.html), 26(4) and 1,328.5") == ["1,328.5"]
+
+
+def test_a_figure_of_another_field_is_noticed(make: Make) -> None:
+    run = make("jnlpba")
+    paths = rich(run)
+    card = run.write(paths)
+    test = run.files()["jnlpba-test.json"]
+    for score, row in (
+        (test["raw"], "| `jnlpba` | test | raw |"),
+        (test["conll"]["per_label"]["RNA"], "| RNA | conll |"),
+    ):
+        right = " | ".join(f"{score[key]:.2f}" for key in ("precision", "recall", "f1"))
+        wrong = " | ".join(f"{score[key]:.2f}" for key in ("precision", "f1", "recall"))
+        assert right != wrong
+        swapped = card.replace(f"{row} {right} |", f"{row} {wrong} |")
+        assert swapped != card and len(unfounded(swapped, run.files())) == 1
 
 
 def test_an_empty_heading_is_noticed() -> None:

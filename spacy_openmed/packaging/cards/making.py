@@ -111,13 +111,10 @@ def _before(record: dict[str, Any]) -> str:
         return ""
     times = listed([f"{run['seconds'] / 60:.0f}" for run in found.runs])
     counted = f", after runs of {times} minutes" if found.runs else ""
-    return counted + ("" if found.whole else _WITHOUT)
-
-
-_WITHOUT = (
-    ", without the runs that made what it went on from (but for parts of this average): the record "
-    "does not have all of them"
-)
+    if found.whole:
+        return counted
+    own = " that are not parts of this average" if "averaged" in record else ""
+    return f"{counted}, without those of what it went on from{own}, which the record does not have"
 
 
 def _energy(material: Material) -> Section:
@@ -138,7 +135,7 @@ def _energy(material: Material) -> Section:
     used = [material.training, *([before] if before and earlier else [])]
     lacking = [] if own else ["the training"]
     if runs and not runs.whole:
-        lacking.append("all runs that made what it went on from")
+        lacking.append("the runs of what it went on from, or some of them")
     if material.record["init_adapter"] and not earlier:
         lacking.append("the pre-training")
     return Section(
