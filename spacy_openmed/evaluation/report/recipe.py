@@ -93,7 +93,7 @@ def trained(folder: Path) -> Row:
 def _earlier(record: Row) -> Row | None:
     """The runs before those of an adapter, see ``lineage.Earlier``."""
     found = lineage.earlier(record)
-    return found and {"runs": list(found.runs), "whole": found.whole}
+    return {"runs": list(found.runs), "whole": found.whole} if found else None
 
 
 def used(report: Row) -> list[Row]:
