@@ -139,7 +139,7 @@ def measure(nlp: Language, split: Split, sha256: str) -> tuple[dict[str, Any], P
         "edges": "token",
     }
     kept = Predictions(
-        split.dataset, split.split, split.data, sha256, "token", split.dataset, raw, conll
+        split.dataset, split.split, split.data, sha256, "token", [split.dataset], raw, conll
     )
     return {**result, "predictions": kept.sha256}, kept
 

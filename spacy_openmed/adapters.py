@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import backbones, low_rank, pretraining
+from . import backbones, lineage, low_rank, pretraining
 from .backbones import BackboneRef
 from .corpora import registry
 from .decoding import bio_labels
@@ -293,6 +293,17 @@ def content_hash(adapter: Adapter) -> str:
             digest.update(f"{name} {len(content)} ".encode())
             digest.update(content)
     return digest.hexdigest()
+
+
+def trained_on(adapter: Adapter) -> list[str]:
+    """Ids of the datasets whose train an adapter has seen, see ``lineage.datasets``.
+
+    RETURNS (list[str]): Its own first; of an adapter without a record only that. The user's own
+        data has no id.
+    """
+    record = json.loads(adapter.card.get(TRAINING, "{}"))
+    names = [adapter.info.dataset, *lineage.datasets({"dataset": "", **record})]
+    return [name for name in dict.fromkeys(names) if name]
 
 
 def package_name(dataset: str) -> str:

@@ -64,8 +64,8 @@ def align(doc: Doc, entities: Sequence[Entity], mode: str) -> list[tuple[Span, f
         "contract": the most tokens inside the entity, white space tokens at the ends left out;
             the entity is dropped if there are none.
         "strict": an entity that is not exactly on tokens is dropped.
-    RETURNS (list[tuple[Span, float]]): The spans, with labels, and their entities' scores,
-        ordered by start, then end.
+    RETURNS (list[tuple[Span, float]]): The spans, with labels and, as ids, their entities' sources;
+        and their entities' scores; ordered by start, then end.
     RAISES (OpenMedError): Unknown mode, or an entity that is empty or reaches outside of the
         text; the doc is unchanged then.
     """
@@ -80,7 +80,8 @@ def align(doc: Doc, entities: Sequence[Entity], mode: str) -> list[tuple[Span, f
     if mode == "expand":
         placed = _without_overlaps(placed, len(doc))
     return [
-        (Span(doc, first, last, label=entity.label), entity.score) for entity, first, last in placed
+        (Span(doc, first, last, label=entity.label, span_id=entity.source), entity.score)
+        for entity, first, last in placed
     ]
 
 

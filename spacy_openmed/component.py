@@ -84,7 +84,8 @@ def make_openmed_ner(
     checkpoint (str | Path | None): Folder or hub id of a Hugging Face model for token
         classification, which takes the place of backbone and adapter.
     annotate (str): "ents" writes doc.ents, "spans" doc.spans[spans_key], "both" both.
-    spans_key (str): Key of doc.spans; its ``attrs["scores"]`` has one score a span.
+    spans_key (str): Key of doc.spans; its ``attrs["scores"]`` has one score a span. There and in
+        doc.ents ``id_`` of a span is the dataset id of the adapter that found it.
     threshold (float | dict[str, float]): Entities with a lower score are dropped; a dict
         gives one per label.
     consistency (float | str): Entities with at least this score are carried to the same words
@@ -263,7 +264,7 @@ class OpenMedNER(TrainablePipe):
                 self.cfg["threshold"],
             )
             for entities, new in zip(found, decoded, strict=True):
-                entities.extend(new)
+                entities.extend(entity._replace(source=head.dataset) for entity in new)
         return [sorted(entities) for entities in found]
 
     def _consistency(self, head: Head) -> float | None:

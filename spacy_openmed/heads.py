@@ -35,6 +35,7 @@ class Head:
         elsewhere in the text.
     to_bio (ToBio): Makes of its logits those of the labels that the decoder knows.
     threads (bool): The network may score batches side by side.
+    dataset (str): Id of the corpus that it was trained on, "" if there is none.
     """
 
     types: tuple[str, ...]
@@ -45,6 +46,7 @@ class Head:
     consistency: float | None = None
     to_bio: ToBio = _as_it_is
     threads: bool = False
+    dataset: str = ""
 
     def tag(
         self, encodings: Sequence[Encoding], special: SpecialTokens, batch_wordpieces: int
@@ -101,6 +103,7 @@ def of_network(info: AdapterInfo, forward: Forward, threads: bool = False) -> He
         info.temperature,
         info.consistency,
         threads=threads,
+        dataset=info.dataset,
     )
 
 

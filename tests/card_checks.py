@@ -52,6 +52,7 @@ def unfounded(card: str, files: Mapping[str, Any]) -> list[str]:
     values = {name: set(_values(content)) for name, content in files.items()}
     wrong = []
     for title, text in sections(card):
+        wrong += _of_other_fields(title, text, files)
         lists = [line for line in text.splitlines() if line.startswith("- ")]
         rest = "\n".join(line for line in text.splitlines() if not line.startswith("- "))
         for part in (*lists, rest):
@@ -59,6 +60,37 @@ def unfounded(card: str, files: Mapping[str, Any]) -> list[str]:
             for number in numbers(part):
                 if not any(_is_in(number, values[name]) for name in named):
                     wrong.append(f"{title}: {number} ({', '.join(named) or 'no file named'})")
+    return wrong
+
+
+def _of_other_fields(title: str, text: str, files: Mapping[str, Any]) -> list[str]:
+    """The rows of a table of scores that do not show those of their data and label."""
+    if title not in ("Figures", "Per label"):
+        return []
+    named = [content for name, content in files.items() if f"`{name}`" in text]
+    wrong = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        # Under the head, and the line under that.
+        if not line.startswith("| ") or "P" in cells or set(cells[0]) == {"-"}:
+            continue
+        if title == "Figures":
+            dataset, split, kind, *shown = cells
+            scores = [
+                content[kind]
+                for content in named
+                if f"`{content.get('dataset') or content.get('file')}`" == dataset
+                and content.get("split", "") == split
+            ]
+        else:
+            label, kind, *shown = cells
+            scores = [content[kind]["per_label"][label] for content in named]
+        rows = [
+            [*(f"{one[key]:.2f}" for key in ("precision", "recall", "f1")), one["tp"] + one["fn"]]
+            for one in scores
+        ]
+        if [*shown[:3], int(shown[-1])] not in rows:
+            wrong.append(f"{title}: {line} is not what the file has there")
     return wrong
 
 

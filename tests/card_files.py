@@ -174,6 +174,7 @@ def errors(folder: Path, of: dict[str, Any]) -> dict[str, Any]:
     train = Seen([Document("1", "gout fever", [Entity(0, 4, labels[0], 1.0)] * 3)])
     return {
         **{key: of[key] for key in ("dataset", "split", "data", "adapter", "edges")},
+        "train": {"datasets": [of["dataset"]], "data": {}, "absent": []},
         **analyse([Document("2", TEXT, gold)], [found], train),
     }
 
@@ -212,7 +213,7 @@ def cross(folder: Path, dataset: str, trained_on: str) -> dict[str, Any]:
         "trained_on": trained_on,
         "labels": {},
         "reason": "Texts of another kind, by other rules.",
-        "shared": {"documents": 4, "of": 30, "train_sha256": "12" * 32, "without": without},
+        "shared": {"documents": 4, "of": 30, "train": {trained_on: "12" * 32}, "without": without},
     }
 
 

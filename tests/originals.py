@@ -104,7 +104,7 @@ def write_standoff(folder: Path, documents: Iterable[Document], suffix: str = ".
     """A .txt and a file of annotations for each document."""
     for document in documents:
         lines = []
-        for n, (start, end, label, _) in enumerate(document.entities, 1):
+        for n, (start, end, label, *_) in enumerate(document.entities, 1):
             words = document.text[start:end].replace("\n", " ")
             lines.append(f"T{n}\t{label} {start} {end}\t{words}")
             concept = document.concepts.get((start, end, label))
@@ -124,7 +124,7 @@ def pubtator_lines(documents: Iterable[Document], titles: Mapping[str, int]) -> 
         length = titles[document.id]
         name, text = document.id, document.text
         lines = [f"{name}|t|{text[:length]}", f"{name}|a|{text[length + 1 :]}"]
-        for start, end, label, _ in document.entities:
+        for start, end, label, *_ in document.entities:
             concept = document.concepts.get((start, end, label), "-1")
             lines.append(f"{name}\t{start}\t{end}\t{text[start:end]}\t{label}\t{concept}")
         blocks.append("".join(f"{line}\n" for line in lines))

@@ -100,6 +100,7 @@ def errors(dataset: str, split: str, adapter: str = ADAPTER) -> dict[str, Any]:
     facts = {"data": {f"{split}.jsonl": f"{dataset} {split}"}, "adapter": adapter, "edges": "word"}
     return {
         **{"dataset": dataset, "split": split, **facts},
+        "train": {"datasets": [dataset], "data": {}, "absent": []},
         **analyse([Document("2", TEXT, gold)], [found], train),
         "by_source": by_origin(
             dataset,
@@ -181,7 +182,7 @@ def write_measured(
     runs: Path, at: Split, raw: list[Found], conll: list[Found] | None
 ) -> dict[str, Any]:
     """Results and predictions of a split of the corpus that comes with the project."""
-    kept = Predictions("sample", at.split, at.data, ADAPTER, "word", "sample", raw, conll)
+    kept = Predictions("sample", at.split, at.data, ADAPTER, "word", ["sample"], raw, conll)
     result = {
         **evaluate.figures(at, raw, conll),
         **{"adapter": ADAPTER, "edges": "word", "predictions": kept.sha256},

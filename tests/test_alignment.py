@@ -512,7 +512,7 @@ def test_split_puts_every_entity_on_tokens_and_changes_no_meaning(case):
     assert sorted(found) == sorted(expected)
     assert [pair[:2] for pair in found] == sorted(pair[:2] for pair in found)
     assert meaning(doc) == before
-    edges = {edge for start, end, _, _ in found for edge in (start, end)}
+    edges = {edge for start, end, *_ in found for edge in (start, end)}
     assert {token.idx for token in doc} <= old_edges | edges
     assert len(doc.tensor) == len(doc)
     assert {token.idx: token.head.idx for token in doc if token.idx in heads} == heads

@@ -19,6 +19,7 @@ from spacy_openmed import adapters, backbones
 from spacy_openmed.cli.app import app
 from spacy_openmed.corpora import registry
 from spacy_openmed.errors import OpenMedError
+from spacy_openmed.evaluation.errors import OF_TRAINING
 from spacy_openmed.packaging.cards import results_table, write_card
 from spacy_openmed.packaging.cards.material import BACKBONES, REGISTRY
 
@@ -148,6 +149,31 @@ def test_the_errors_of_test_are_shown_and_not_those_of_dev(make: Make) -> None:
     assert "finds 33.33 %, of others 100.00 % (`ncbi-test.errors.json`)" in section(card, "Limits")
 
 
+def test_new_mentions_are_not_known_without_all_training_data(make: Make) -> None:
+    start = {"adapter": "a" * 64, "dataset": "bc5cdr-disease", "types": ["DISEASE"]}
+    run = make("ncbi", warm_start=start)
+    paths = rich(run)
+    names = ["ncbi", "bc5cdr-disease"]
+    counted = run.files()["ncbi-test.errors.json"]
+    seen = {"datasets": names, "data": {}, "absent": []}
+    run.put("ncbi-test.errors.json", {**counted, "train": seen})
+    card = run.write(paths)
+    check(run, card)
+    assert "training data, that of `bc5cdr-disease` included" in section(card, MEASURED[0])
+    assert "went on from an adapter for `bc5cdr-disease`: its texts" in section(
+        card, "Other corpora"
+    )
+
+    absent = {**seen, "absent": names[1:]}
+    run.put("ncbi-test.errors.json", {**counted, "train": absent, **dict.fromkeys(OF_TRAINING)})
+    card = run.write(paths)
+    check(run, card)
+    assert section(card, MEASURED[0]).strip().startswith("Not known: its training went on from")
+    assert "times in training" not in section(card, MEASURED[1])
+    assert "- Mentions that training did not have." in section(card, "What was not measured")
+    assert "| right | 2 | 2 |" in section(card, MEASURED[1])
+
+
 def test_what_was_not_measured_is_left_out_and_named(make: Make) -> None:
     run = make("ncbi")
     paths = [
@@ -275,6 +301,22 @@ def test_every_file_is_listed_with_its_hash(make: Make) -> None:
     # It grows, and every line that counts is listed with a hash of its own.
     assert run.ledger.name not in listed
     assert files.sha256(run.adapter) in section(card, "Audit trail")
+
+
+def test_the_code_is_named_where_it_was_recorded(make: Make) -> None:
+    run = make("ncbi", code="c0" * 32)
+    old = files.result(run.adapter, "ncbi", "dev")
+    new = {**files.result(run.adapter, "ncbi", "test"), "spacy_openmed": "0.2", "code": "c1" * 32}
+    card = run.write([run.put("ncbi-dev.json", old), run.put("ncbi-test.json", new)])
+    check(run, card)
+    audit = section(card, "Audit trail")
+    for line in (
+        f"| Code of the training | spacy-openmed 0.1.0, sha256 of its Python files `{'c0' * 32}` |",
+        "| Code that measured `ncbi-dev.json` | no hash of it recorded |",
+        f"| Code that measured `ncbi-test.json` | spacy-openmed 0.2, sha256 of its Python files "
+        f"`{'c1' * 32}` |",
+    ):
+        assert line in audit
 
 
 def test_the_same_files_give_the_same_card(make: Make) -> None:
@@ -435,6 +477,23 @@ def test_an_adapter_that_a_run_went_on_from_is_named(make: Make) -> None:
     check(run, card)
     assert "| Warm start | an adapter for `bc4chemd`, hash `aaaa" in section(card, "Training")
     assert "(`bc4chemd`) |" in section(card, "Corpora that it went on from")
+    assert "without those of what it went on from, which the record" in section(card, "Training")
+
+
+def test_the_runs_before_are_in_its_cost(make: Make) -> None:
+    before = {"adapter": "b" * 64, "seconds": 1380.0, "energy": files.ENERGY, "warm_start": None}
+    start = {"adapter": "a" * 64, "dataset": "bc4chemd", "types": ["X"], "runs": [before]}
+    for runs, whole in (([before], True), ([{**before, "energy": None}], False)):
+        run = make("ncbi", warm_start={**start, "runs": runs}, energy=files.ENERGY)
+        card = run.write([run.put("ncbi-dev.json", files.result(run.adapter, "ncbi", "dev"))])
+        check(run, card)
+        assert "72 minutes, after runs of 23 minutes" in section(card, "Training")
+        cost = section(card, "Energy and carbon")
+        assert ("| A run before: energy and carbon by TDP | 0.144 kWh" in cost) is whole
+        assert ("Not recorded for the runs of what it went on from" in cost) is not whole
+        grams = files.ENERGY["codecarbon"]["g_co2"] * (2 if whole else 1)
+        emissions = ModelCard(card).data.co2_eq_emissions["emissions"]
+        assert emissions == pytest.approx(grams, abs=0.001)
 
 
 def test_the_text_of_the_pretraining(
@@ -547,6 +606,22 @@ def test_a_figure_needs_its_file_beside_it() -> None:
     assert unfounded(f"{start}F1 81.24 (`a.json`)", known) == ["T: 81.24 (a.json)"]
     assert unfounded(f"{start}- F1 81.23\n- 5 (`b.json`)\n\n`a.json`", known) != []
     assert numbers("sha256 `12`, Article 9, BRCA1, [x](3.html), 26(4) and 1,328.5") == ["1,328.5"]
+
+
+def test_a_figure_of_another_field_is_noticed(make: Make) -> None:
+    run = make("jnlpba")
+    paths = rich(run)
+    card = run.write(paths)
+    test = run.files()["jnlpba-test.json"]
+    for score, row in (
+        (test["raw"], "| `jnlpba` | test | raw |"),
+        (test["conll"]["per_label"]["RNA"], "| RNA | conll |"),
+    ):
+        right = " | ".join(f"{score[key]:.2f}" for key in ("precision", "recall", "f1"))
+        wrong = " | ".join(f"{score[key]:.2f}" for key in ("precision", "f1", "recall"))
+        assert right != wrong
+        swapped = card.replace(f"{row} {right} |", f"{row} {wrong} |")
+        assert swapped != card and len(unfounded(swapped, run.files())) == 1
 
 
 def test_an_empty_heading_is_noticed() -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from spacy_openmed import adapters
 from spacy_openmed.cli.app import guarded
 from spacy_openmed.cli.cross import cross as command
+from spacy_openmed.code_hash import code_sha256
 from spacy_openmed.corpora import registry
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.folder import read_split
@@ -136,12 +137,13 @@ def test_what_is_measured(corpus: Path, adapter: Path) -> None:
     assert (result["trained_on"], result["labels"]) == ("ncbi", {"DISEASE": "DISEASE"})
     assert result["data"] == evaluate.load("bc5cdr-disease", "dev", corpus).data
     assert result["adapter"] == adapters.content_hash(adapters.read(adapter))
+    assert result["code"] == code_sha256()
     for on in ("raw", "conll"):
         assert result[on]["documents"] == [[0, 0, 1], [0, 0, 1], [1, 0, 0]]
         assert result[on]["f1"] == 50
     shared = result["shared"]
     assert (shared["documents"], shared["of"]) == (1, 3)
-    assert shared["train_sha256"] == content_hash(read_split(corpus, "ncbi", "train"))
+    assert shared["train"] == {"ncbi": content_hash(read_split(corpus, "ncbi", "train"))}
     for on in ("raw", "conll"):
         assert shared["without"][on]["documents"] == [[0, 0, 1], [1, 0, 0]]
         assert shared["without"][on]["f1"] == pytest.approx(200 / 3)
@@ -159,6 +161,24 @@ def test_without_shared_text_there_is_one_figure(corpus: Path, adapter: Path) ->
             assert ("without" in shared) is (number > 0)
     finally:
         path.write_text(content)
+
+
+def test_text_that_training_went_on_from_is_shared(tmp_path: Path, tiny_backbone: Path) -> None:
+    start = {"adapter": "aa", "dataset": "bc5cdr-disease", "types": ["DISEASE"]}
+    folder = write_adapter(tmp_path / "adapter", tiny_backbone, warm_start=start)
+    write_split(tmp_path, "ncbi", "train", ["Not this one."])
+    write_split(tmp_path, "bc5cdr-disease", "dev", DEV, Disease=DISEASES)
+    result = cross.measure(ONE, folder, "dev", tmp_path, "word")
+    assert result["shared"]["train"]["bc5cdr-disease"] is None
+    assert result["shared"]["documents"] is None and "without" not in result["shared"]
+    write_split(tmp_path, "bc5cdr-disease", "train", [SHARED])
+    result = cross.measure(ONE, folder, "dev", tmp_path, "word")
+    assert list(result["shared"]["train"]) == ["ncbi", "bc5cdr-disease"]
+    assert result["shared"]["documents"] == 1 and "without" in result["shared"]
+    adapter, edges, files = adapters.read(folder), result["edges"], result["data"]
+    assert cross.is_of(result, ONE, adapter, edges, files)
+    del result["shared"]["train"]["bc5cdr-disease"]
+    assert not cross.is_of(result, ONE, adapter, edges, files)
 
 
 def test_all_shared(tmp_path: Path, adapter: Path) -> None:

@@ -369,10 +369,10 @@ def write_split(folder: Path, dataset: str, split: str, label: str, *texts: str)
     (place / f"{split}.jsonl").write_text(content, encoding="utf8")
 
 
-def write_predictions(path: Path, corpus: Path, found: list[list[Entity]], **changes: str) -> Path:
+def write_predictions(path: Path, corpus: Path, found: list[list[Entity]], **changes: Any) -> Path:
     at = evaluate.load("ncbi", "dev", corpus)
     raw = [evaluate.Found(d.id, own) for d, own in zip(at.raw, found, strict=True)]
-    model = {"adapter": "ad" * 32, "edges": "word", "trained_on": "ncbi", **changes}
+    model = {"adapter": "ad" * 32, "edges": "word", "trained_on": ["ncbi"], **changes}
     predictions.write(Predictions("ncbi", "dev", at.data, **model, raw=raw), path)
     return path
 
@@ -388,7 +388,7 @@ def test_a_file_of_predictions_is_analysed(tmp_path: Path) -> None:
     assert report["overall"]["predicted"]["outcomes"]["spurious"] == 1
     facts = [report[key] for key in ("dataset", "split", "adapter", "edges")]
     assert facts == ["ncbi", "dev", "ad" * 32, "word"]
-    assert set(report["data"]) == {"dev.jsonl"} and report["train"]["dataset"] == "ncbi"
+    assert set(report["data"]) == {"dev.jsonl"} and report["train"]["datasets"] == ["ncbi"]
     # No word of the corpus in what is handed on.
     words = re.findall(r"[a-z]+", json.dumps(report).lower())
     assert not {"zebra", "pox", "yak", "fever", "hurts"} & set(words)
@@ -397,14 +397,33 @@ def test_a_file_of_predictions_is_analysed(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         json.dumps(shown)
 
-    other = write_predictions(tmp_path / "other.jsonl", tmp_path, found, trained_on="")
+    other = write_predictions(tmp_path / "other.jsonl", tmp_path, found, trained_on=[])
     assert errors.analyse_file(other, tmp_path) == report
-    other = write_predictions(other, tmp_path, found, trained_on="bc5cdr-disease")
+    other = write_predictions(other, tmp_path, found, trained_on=["bc5cdr-disease"])
     of_other = errors.analyse_file(other, tmp_path)
-    assert of_other["train"]["dataset"] == "bc5cdr-disease"
+    assert of_other["train"]["datasets"] == ["bc5cdr-disease"]
     assert of_other["by_seen"]["unseen"]["gold"]["mentions"] == 1
     assert of_other["by_frequency"]["1"]["gold"]["mentions"] == 1
     assert of_other["by_length"] == report["by_length"]
+
+
+def test_a_mention_of_a_corpus_that_training_went_on_from_is_seen(tmp_path: Path) -> None:
+    write_split(tmp_path, "ncbi", "train", "Disease", "[Zebra pox] is old")
+    write_split(tmp_path, "ncbi", "dev", "Disease", "[zebra pox] hurts", "[Yak fever] and none")
+    write_split(tmp_path, "bc5cdr-disease", "train", "Disease", "a [yak  fever]")
+    path = tmp_path / "dev.predictions.jsonl"
+    found: list[list[Entity]] = [[], []]
+    write_predictions(path, tmp_path, found, trained_on=["ncbi", "bc5cdr-disease"])
+    report = errors.analyse_file(path, tmp_path)
+    assert report["unseen"]["mentions"] == 0
+    assert list(report["train"]["data"]) == ["ncbi/train.jsonl", "bc5cdr-disease/train.jsonl"]
+    assert report["train"]["absent"] == []
+
+    write_predictions(path, tmp_path, found, trained_on=["ncbi", "bc5cdr-chem", "our-notes"])
+    report = errors.analyse_file(path, tmp_path)
+    assert report["train"]["absent"] == ["bc5cdr-chem", "our-notes"]
+    assert [report[key] for key in errors.OF_TRAINING] == [None, None, None]
+    assert report["overall"]["gold"]["mentions"] == 2
 
 
 @pytest.mark.parametrize("name", ["bionlp13cg", "jnlpba"])

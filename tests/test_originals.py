@@ -306,7 +306,7 @@ def write_chemdner(folder: Path) -> Corpus:
         for document in corpus[split]:
             title, abstract = document.text.split("\n", 1)
             abstracts.append(f"{document.id}\t{title}\t{abstract.replace(chr(10), ' ')}\n")
-            for start, end, _, _ in reversed(document.entities):
+            for start, end, *_ in reversed(document.entities):
                 moved = start - len(title) - 1
                 section, first = ("T", start) if moved < 0 else ("A", moved)
                 row = (document.id, section, first, first + end - start, document.text[start:end])

@@ -108,7 +108,7 @@ def test_the_analysis_of_a_file_has_them(tmp_path: Path) -> None:
     write_split(tmp_path, "anatem", "dev", ["PMID-2", "PMC-3-sec-01"])
     at = evaluate.load("anatem", "dev", tmp_path)
     raw = [evaluate.Found(d.id, d.entities[:n]) for d, n in zip(at.raw, (1, 0), strict=True)]
-    model = {"adapter": "ad" * 32, "edges": "word", "trained_on": "anatem"}
+    model = {"adapter": "ad" * 32, "edges": "word", "trained_on": ["anatem"]}
     path = tmp_path / "predictions.jsonl"
     predictions.write(Predictions("anatem", "dev", at.data, **model, raw=raw), path)
     found = errors.analyse_file(path, tmp_path)["by_source"]

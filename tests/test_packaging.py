@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,14 +11,22 @@ from pathlib import Path
 
 import pytest
 import spacy
+from spacy.tokens import Doc
 from test_component import TEXT, make_adapter, offsets
 
 from spacy_openmed import adapters, backbones
 from spacy_openmed.about import __version__
+from spacy_openmed.corpora import registry
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.packaging import package
 
-CARD = "# Diseases\n\nWhat was measured.\n"
+CARD = (
+    "# Diseases\n\nWhat was [measured](../../results/ncbi-test.json), for "
+    f"[spaCy](https://spacy.io), as [`{adapters.TRAINING}`](./{adapters.TRAINING}) says.\n"
+)
+# Where the record is beside it, and where it is not.
+BESIDE = CARD.replace("[measured](../../results/ncbi-test.json)", "measured")
+ALONE = BESIDE.replace(f"[`{adapters.TRAINING}`](./{adapters.TRAINING})", f"`{adapters.TRAINING}`")
 
 
 def run(*command, **environment):
@@ -77,7 +86,9 @@ def test_wheel(wheel):
     files = (adapters.INFO, adapters.LORA_CONFIG, adapters.LORA_WEIGHTS, adapters.HEAD)
     assert {f"{pipe}/adapter/{name}" for name in (*files, adapters.CARD)} <= found
     assert {f"{pipe}/tokenizer.json", f"{pipe}/backbone/{backbones.WEIGHTS}"} <= found
-    assert archive.read(f"{root}/README.md").decode("utf8") == CARD
+    assert archive.read(f"{root}/README.md").decode("utf8") == ALONE
+    assert archive.read(f"{pipe}/adapter/{adapters.CARD}").decode("utf8") == BESIDE
+    assert f"{pipe}/adapter/{adapters.TRAINING}" in found
     meta = json.loads(archive.read(f"{root}/meta.json"))
     assert (meta["lang"], meta["name"]) == ("en", "openmed_ncbi")
     assert meta["license"] == "Apache-2.0"
@@ -158,6 +169,38 @@ def test_all_adapters_in_one_wheel(adapter, backbone, tmp_path):
     assert {source["name"] for source in nlp.meta["sources"]} >= {"corpus ncbi", "corpus bc2gm"}
 
 
+def test_a_part_of_a_corpus_is_marked_among_all(adapter, backbone, tmp_path):
+    tenth = registry.dataset("bc4chemd").editions["tenth"]
+    folder = make_adapter(backbone, tmp_path / "chemicals", "bc4chemd", ("CHEMICAL",), seed=5)
+    record = {"data": {"train": tenth.splits["train"].raw_sha256}}
+    (folder / adapters.TRAINING).write_text(json.dumps(record))
+    found = {"ncbi": adapters.read(adapter), "bc4chemd": adapters.read(folder)}
+    about = package.build_pipeline_of_all(found).meta["description"]
+    assert about.endswith(f"bc4chemd: {tenth.about}") and "ncbi:" not in about
+    card = package._card_of_all(found)
+    (row,) = [line for line in card.splitlines() if line.startswith("| `bc4chemd`")]
+    assert tenth.about in row and card.count(tenth.about) == 1
+    one = package.build_pipeline("bc4chemd", found["bc4chemd"]).meta["description"]
+    assert one.endswith(tenth.about)
+
+
+def test_a_span_says_which_adapter_found_it(adapter, backbone, tmp_path):
+    other = make_adapter(backbone, tmp_path / "other", "bc5cdr-disease", ("DISEASE",), seed=3)
+    found = {"ncbi": adapters.read(adapter), "bc5cdr-disease": adapters.read(other)}
+    nlp = package.build_pipeline_of_all(found)
+    alone = {
+        name: set(offsets(package.build_pipeline(name, one)(TEXT).ents))
+        for name, one in found.items()
+    }
+    doc = nlp(TEXT)
+    for kept in (doc, Doc(nlp.vocab).from_bytes(doc.to_bytes())):
+        for name, expected in alone.items():
+            own = [span for span in kept.spans["openmed"] if span.id_ == name]
+            assert set(offsets(own)) == expected != set()
+        assert all(set(offsets([ent])) <= alone[ent.id_] for ent in kept.ents)
+        assert kept.ents
+
+
 def test_all_adapters_are_on_one_backbone(adapter, tmp_path):
     found = adapters.read(adapter)
     info = adapters.AdapterInfo("bc2gm", ("GENE",), backbones.reference("minilm"))
@@ -204,3 +247,18 @@ def test_a_failed_copy_leaves_nothing(adapter, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         package.build_package("ncbi", tmp_path / "output", adapter)
     assert not list((tmp_path / "output").iterdir())
+
+
+def test_links_of_cards_that_ship_lead_somewhere(tmp_path):
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    cards = sorted((tmp_path / "spacy_openmed" / "shipped").glob("*/*/README.md"))
+    assert len(cards) > 11
+    for card in cards:
+        text = card.read_text(encoding="utf8")
+        links = [one for one in re.findall(r"\]\(([^)]*)\)", text) if "://" not in one]
+        assert all((card.parent / link).is_file() for link in links), card
+    ncbi = tmp_path / "spacy_openmed" / "shipped" / "ncbi" / "minilm" / adapters.CARD
+    text = ncbi.read_text(encoding="utf8")
+    assert "`ncbi-test.json`" in text and f"](./{adapters.TRAINING})" in text

@@ -46,7 +46,7 @@ def test_written_and_read(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "found.predictions.jsonl"
     data = {"dev.jsonl": "f1" * 32}
-    one = Predictions("ncbi", "dev", data, "ad" * 32, "word", "", raw, conll)
+    one = Predictions("ncbi", "dev", data, "ad" * 32, "word", [], raw, conll)
     predictions.write(one, path)
     assert predictions.read(path) == one
     content = path.read_bytes()
@@ -60,7 +60,7 @@ def test_written_and_read(
 
 HEADER = {
     "format": predictions.FORMAT, "dataset": "ncbi", "split": "dev", "data": {}, "adapter": "ad",
-    "edges": "word", "trained_on": "", "documents": {"raw": 1},
+    "edges": "word", "trained_on": [], "documents": {"raw": 1},
 }  # fmt: skip
 ROW = {"id": "1", "raw": [[0, 4, "X", 0.5]]}
 
@@ -68,13 +68,14 @@ ROW = {"id": "1", "raw": [[0, 4, "X", 0.5]]}
 @pytest.mark.parametrize(
     ("header", "row"),
     [
-        ({"format": "spacy-openmed predictions 2"}, {}),
+        ({"format": "spacy-openmed predictions 1"}, {}),
         ({"format": None}, {}),
         ({"documents": {"raw": 2}}, {}),
         ({"documents": {"raw": 0}}, {}),
         ({"documents": {"raw": 0, "conll": 1}}, {}),
         ({"documents": None}, {}),
         ({"data": None}, {}),
+        ({"trained_on": "ncbi"}, {}),
         ({}, {"raw": None}),
         ({}, {"raw": [[0, 4, "X"]]}),
         ({}, {"raw": [[4, 4, "X", 0.5]]}),
@@ -116,7 +117,7 @@ def test_what_a_run_keeps(run_folder: Path, corpus: Path) -> None:
         kept = predictions.of(result, path)
         assert kept == path.with_name(f"ncbi-{split}.predictions.jsonl")
         found, at = predictions.with_gold(kept, corpus)
-        assert (found.dataset, found.split, found.trained_on) == ("ncbi", split, "ncbi")
+        assert (found.dataset, found.split, found.trained_on) == ("ncbi", split, ["ncbi"])
         assert (found.adapter, found.edges) == (result["adapter"], result["edges"])
         again = evaluate.figures(at, found.raw, found.conll)
         assert again == {key: result[key] for key in again}

@@ -26,6 +26,7 @@ from spacy_openmed import adapters
 from spacy_openmed.cli.app import app
 from spacy_openmed.errors import OpenMedError
 from spacy_openmed.evaluation import evaluate, ledger, predictions
+from spacy_openmed.evaluation.errors import OF_TRAINING
 from spacy_openmed.evaluation.evaluate import Found
 from spacy_openmed.evaluation.report import cells, comparisons, files, further, plots, shapes
 from spacy_openmed.evaluation.report.collect import collect
@@ -125,6 +126,94 @@ def test_the_average_of_runs_is_no_run_of_a_seed(runs: Path) -> None:
     put(record, {"averaged": [{"seed": 1}, {"seed": 2}]})
     (row,) = collect(runs, runs)["seeds"]
     assert (row["runs"], row["chosen"]) == (2, False)
+
+
+def test_a_run_that_went_on_from_another_is_no_run_of_a_seed(runs: Path) -> None:
+    put(runs / "results" / "seeds" / "ncbi-8-test.json", result("ncbi", "test", 0.7, adapter="2"))
+    record = runs / "train" / "ncbi" / "minilm" / "adapter" / adapters.TRAINING
+    put(record, {"warm_start": {"adapter": "aa", "dataset": "ncbi"}})
+    (row,) = collect(runs, runs)["seeds"]
+    assert (row["runs"], row["chosen"]) == (2, False)
+    assert (
+        "results/seeds/ncbi-*-test.json: 2 runs, which is less than 3"
+        in (collect(runs, runs)["missing"])
+    )
+
+
+# What is missing, by dataset
+
+
+def test_datasets_that_further_measurements_lack_are_named(runs: Path) -> None:
+    for name in ("s800", "anatem"):
+        put(runs / "results" / f"{name}-test.json", result(name, "test", 0.9))
+    missing = collect(runs, runs)["missing"]
+    for name in ("s800", "anatem"):
+        assert f"results/robustness/{name}-*.json: no disturbed text" in missing
+    assert "results/seeds/s800-*.json: no runs with further seeds" in missing
+    assert not any("seeds/anatem" in sentence for sentence in missing)
+    assert not any("robustness/ncbi" in sentence for sentence in missing)
+
+
+# What is carried has no score of its own, and a temperature may do harm
+
+
+def test_what_calibration_counts_of_what_was_found(runs: Path) -> None:
+    path = runs / "results" / "ncbi-test.json"
+    content = json.loads(path.read_text(encoding="utf8"))
+    found = collect(runs, runs)
+    row = next(one for one in found["calibrations"] if one["split"] == "test")
+    assert row["found"] == content["raw"]["tp"] + content["raw"]["fp"]
+    assert row["found"] != row["after"]["entities"]
+    assert f"| `ncbi` | test | {row['found']} | {row['after']['entities']} |" in render(found)
+    assert not any("temperature" in sentence for sentence in found["warnings"])
+    worse = content["calibration"]
+    worse["before"]["ece"], worse["after"]["ece"] = 0.1412, 0.1893
+    change(path, calibration=worse)
+    sentence = (
+        "results/ncbi-test.json: calibration error 18.9 % with the temperature that was fitted on "
+        "dev, 14.1 % without"
+    )
+    assert collect(runs, runs)["warnings"] == [sentence]
+
+
+# What came before the runs of an adapter
+
+
+def trained(runs: Path, dataset: str, **record: Any) -> None:
+    used = {"tdp_kwh": 0.5, "tdp_g_co2": 121.0, "seconds": 600.0, "parts": 1, "device": "a CPU"}
+    used |= {"tdp_watts": 8.0, "tdp_source": "given", "tdp_note": None, "codecarbon": None}
+    energy = {**used, "warnings": []}
+    place = runs / "train" / dataset / "minilm" / "adapter" / adapters.TRAINING
+    put(place, {"seconds": 600.0, "energy": energy, **record})
+
+
+def test_the_runs_before_are_in_the_cost_of_an_adapter(runs: Path) -> None:
+    trained(runs, "ncbi")
+    own = json.loads(next(runs.glob("train/ncbi/*/*/*.json")).read_text(encoding="utf8"))
+    assert "| 10.0 | 0.5 | 121 | – |" in render(collect(runs, runs))
+    before = {"adapter": "bb", "seconds": 300.0, "energy": own["energy"], "warm_start": None}
+    start = {"adapter": "aa", "dataset": "s800", "types": ["X"], "runs": [before]}
+    trained(runs, "ncbi", warm_start=start)
+    found = collect(runs, runs)
+    assert "| 15.0 | 1 | 242 | – |" in render(found) and "without the runs" not in render(found)
+    # Of two that went on from the same it is spent once.
+    trained(runs, "s800", warm_start=start)
+    assert collect(runs, runs)["energy"]["tdp_kwh"] == pytest.approx(1.5)
+    trained(runs, "ncbi", warm_start={"adapter": "aa", "dataset": "s800", "types": ["X"]})
+    text = render(collect(runs, runs))
+    assert "| 10.0 * | 0.5 * | 121 * | – |" in text
+    assert "*: without the runs that made the adapter" in text
+
+
+def test_another_pretraining_adapter_than_those_at_hand(runs: Path) -> None:
+    trained(runs, "ncbi", init_adapter="e6" * 32)
+    sentence = (
+        "train/ncbi/minilm: builds on the pre-training adapter e6e6e6e6e6e6, which is none of "
+        "those at hand"
+    )
+    assert sentence in collect(runs, runs)["warnings"]
+    trained(runs, "ncbi", init_adapter=None)
+    assert sentence not in collect(runs, runs)["warnings"]
 
 
 # The ledger
@@ -330,6 +419,31 @@ def test_a_broken_analysis_is_as_good_as_none(runs: Path, text: str) -> None:
     assert run_report(runs).exit_code == 0
 
 
+def test_new_mentions_are_not_known_without_all_training_text(runs: Path) -> None:
+    path = runs / "results" / "ncbi-test.errors.json"
+    seen = {"datasets": ["ncbi", "s800"], "data": {}, "absent": ["s800"]}
+    assert collect(runs, runs)["main"][0]["unseen"] is not None
+    change(path, train=seen, **dict.fromkeys(OF_TRAINING))
+    found = collect(runs, runs)
+    assert found["main"][0]["unseen"] is None
+    (sentence,) = found["warnings"]
+    assert sentence.startswith("results/ncbi-test.errors.json: counted without train of s800")
+    text = render(found)
+    assert "Outcomes" in text
+    assert "Mentions seen and not seen" not in text and "Recall by frequency" not in text
+    assert run_report(runs).exit_code == 0
+
+
+def test_what_an_adapter_had_seen_before_is_beside_it(runs: Path) -> None:
+    (row,) = collect(runs, runs)["cross"]
+    assert row["after"] == []
+    train = {"ncbi": "aa", "s800": "bb"}
+    change(runs / CROSS, shared={"documents": 3, "of": 30, "train": train})
+    found = collect(runs, runs)
+    assert found["cross"][0]["after"] == ["s800"]
+    assert "| `ncbi`, after `s800` | `s800` |" in render(found)
+
+
 def evaluated(runs: Path, split: str) -> dict[str, Any]:
     """Results and predictions of a model that finds every second mention."""
     at = evaluate.load("sample", split, SAMPLE)
@@ -412,6 +526,12 @@ def test_what_is_rounded_to_nothing_has_no_sign() -> None:
     assert cells.number(-0.001, 2) == "0.00" and cells.number(-0.001, 2, "+") == "+0.00"
     assert cells.number(-0.006, 2) == "-0.01" and cells.number(0.0, 1) == "0.0"
     assert cells.interval([-0.04, 0.04]) == " [0.0, 0.0]"
+
+
+def test_a_lead_that_is_published_as_a_bound_is_shown_as_one(tmp_path: Path) -> None:
+    runs = suite(tmp_path / "runs", ["bc2gm", "bc5cdr-disease"])
+    text = main_table(collect(runs, runs))
+    assert "| OpenMed, by over 5.3 |" in text and "| OpenMed, by 2.70 |" in text
 
 
 def test_so_few_documents_have_no_interval(runs: Path) -> None:

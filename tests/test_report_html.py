@@ -277,10 +277,12 @@ def test_errors_are_counted_again_for_other_predictions(tmp_path: Path) -> None:
     made(tmp_path, "--corpus", SAMPLE)
     first = path.read_bytes()
     whole = json.loads(first)
-    # Of another adapter, and of a version that did not count by source.
+    # Of another adapter, of a version that did not count by source, and without a corpus that may
+    # be at hand now.
     for old in (
         {**whole, "adapter": "other"},
         {k: v for k, v in whole.items() if k != "by_source"},
+        {**whole, "train": {**whole["train"], "absent": ["sample"]}},
     ):
         path.write_text(json.dumps(old))
         made(tmp_path, "--corpus", SAMPLE)

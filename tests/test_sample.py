@@ -70,7 +70,7 @@ def test_mentions_are_disjoint_and_without_blanks_at_their_ends(
 ) -> None:
     for document in (d for docs in splits.values() for d in docs):
         last = 0
-        for start, end, _, _ in sorted(document.entities):
+        for start, end, *_ in sorted(document.entities):
             mention = document.text[start:end]
             assert mention == mention.strip(), (document.id, mention)
             assert last <= start, (document.id, mention)
@@ -80,7 +80,7 @@ def test_mentions_are_disjoint_and_without_blanks_at_their_ends(
 def test_a_mention_has_one_type(splits: dict[str, list[Document]]) -> None:
     types: dict[str, set[str]] = {}
     for document in (d for docs in splits.values() for d in docs):
-        for start, end, label, _ in document.entities:
+        for start, end, label, *_ in document.entities:
             types.setdefault(document.text[start:end].lower(), set()).add(label)
     assert [name for name, found in types.items() if len(found) > 1] == []
 
@@ -116,7 +116,7 @@ def look_alikes(document: Document) -> int:
     """Words that are elsewhere a mention or its beginning, and mean something else here."""
     phrases = ("cold weather", "cold morning", "stroke of", "lead ", "be rash", "iron will")
     outside = document.text
-    for start, end, _, _ in document.entities:
+    for start, end, *_ in document.entities:
         outside = outside[:start] + "_" * (end - start) + outside[end:]
     return sum(phrase in outside.lower() for phrase in phrases)
 

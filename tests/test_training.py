@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import TrainingArguments
 from typer.testing import CliRunner
 
-from spacy_openmed import adapters, backbones, network, pretraining
+from spacy_openmed import adapters, backbones, lineage, network, pretraining
 from spacy_openmed.adapters import AdapterInfo
+from spacy_openmed.code_hash import code_sha256
 from spacy_openmed.corpora.documents import Document
 from spacy_openmed.corpora.statistics import content_hash
 from spacy_openmed.entities import Entity
@@ -353,6 +354,7 @@ def test_the_record_tells_what_was_done(overfitted: Any, tiny_backbone: Path):
     written = json.loads((overfitted.output / "adapter" / adapters.TRAINING).read_text())
     assert written == json.loads(json.dumps(record))
     assert record["settings"] == to_dict(SETTINGS)
+    assert record["code"] == code_sha256()
     assert record["backbone"]["id"] == str(tiny_backbone)
     assert record["dataset"] == "ncbi"
     assert record["data"]["train"] == record["data"]["dev"] == content_hash(TEXTS)
@@ -858,7 +860,10 @@ def test_a_warm_start_goes_on_with_lora_and_head(
         "adapter": adapters.content_hash(own),
         "dataset": "ncbi",
         "types": list(own.info.types),
+        "runs": lineage.made_by(adapters.content_hash(own), overfitted.record),
     }
+    assert record["warm_start"]["runs"][0]["energy"] == overfitted.record["energy"]
+    assert adapters.trained_on(adapters.read(tmp_path / "adapter")) == ["ncbi"]
     found = adapters.read(tmp_path / "adapter")
     assert same(found.lora, own.lora)
     assert torch.equal(found.weight, own.weight) and torch.equal(found.bias, own.bias)

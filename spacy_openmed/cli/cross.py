@@ -126,9 +126,8 @@ def _there(
     result = json_or_none(path)
     if result is None:
         return None
-    sha256 = adapters.content_hash(adapters.read(folder))
     files = ledger.subject(corpus, pair.dataset, split).files
-    return result if is_of(result, pair, sha256, edges, files) else None
+    return result if is_of(result, pair, adapters.read(folder), edges, files) else None
 
 
 def _show(results: Sequence[dict[str, Any]]) -> None:
@@ -146,7 +145,9 @@ def _show(results: Sequence[dict[str, Any]]) -> None:
                 *(f"{result['raw'][key]:.2f}" for key in ("precision", "recall", "f1")),
                 f"[{low:.2f}, {high:.2f}]",
                 f"{result['conll']['f1']:.2f}" if "conll" in result else "",
-                f"{shared['documents']} of {shared['of']}",
+                f"{shared['documents']} of {shared['of']}"
+                if shared["documents"] is not None
+                else "not known",
                 f"{rest['f1']:.2f}" if rest else "",
             )
         )

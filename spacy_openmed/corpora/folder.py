@@ -55,6 +55,13 @@ def _candidates(folder: Path, dataset: str, split: str, suffix: str) -> list[Pat
     ]
 
 
+def is_there(folder: Path, dataset: str, split: str) -> bool:
+    """Whether ``read_split`` would find a split, under the name of its dataset."""
+    return dataset in registry.with_demos() and any(
+        (base / f"{split}.jsonl").is_file() for base in (folder / "ner" / dataset, folder / dataset)
+    )
+
+
 def read_split(folder: Path | None, dataset: str, split: str) -> list[Document]:
     """The raw form of one split, with the labels that users see.
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import adapters
+from ..about import __version__
+from ..code_hash import code_sha256
 from ..corpora import registry
 from ..decoding import Decoded
 from ..entities import Entity
@@ -78,7 +80,7 @@ def look(
         data=at.data,
         adapter=model["adapter"],
         edges=edges,
-        trained_on=predictor.adapter.info.dataset,
+        trained_on=adapters.trained_on(predictor.adapter),
         raw=raw,
         conll=conll,
     )
@@ -129,12 +131,18 @@ def _calibration(found: _Thrice, at: evaluate.Split) -> Result | None:
 
 
 def describe(predictor: Predictor, edges: str) -> Result:
-    """What a result says of the model: "adapter" (its hash), "backbone", "edges", "precision"."""
+    """What a result says of the model, and of the code that ran it.
+
+    RETURNS (dict): "adapter" (its hash), "backbone", "edges", "precision", "spacy_openmed" and
+        "code", see ``code_sha256``.
+    """
     return {
         "adapter": adapters.content_hash(predictor.adapter),
         "backbone": predictor.adapter.info.backbone.to_dict(),
         "edges": edges,
         "precision": predictor.backbone.precision,
+        "spacy_openmed": __version__,
+        "code": code_sha256(),
     }
 
 

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import adapters
+from ..adapters import Adapter
 from ..corpora import registry
 from ..corpora.documents import Document
 from ..corpora.duplicates import LONG, merged
-from ..corpora.folder import read_split
+from ..corpora.folder import is_there, read_split
 from ..corpora.shingles import SIZE, shingles
 from ..corpora.statistics import content_hash
 from ..errors import OpenMedError
@@ -99,9 +101,10 @@ def measure(one: Pair, folder: Path, split: str, corpus: Path, edges: str) -> Re
     edges (str): "word" or "wordpiece".
     RETURNS (dict): As ``figures``'s, with the adapter's labels; what ``describe`` gives;
         "trained_on"; "labels" and "reason" of the pair; and "shared": "documents" of the split
-        that share text with train of the other corpus (see ``Known``), out of "of",
-        "train_sha256" (``content_hash`` of that), and, if there are any and others too, the
-        scores "without" them.
+        that share text with any train that the adapter has seen (see ``Known``), out of "of";
+        "train", the datasets of these with ``content_hash``; and, if there are any and others
+        too, the scores "without" them. Where one of these is not at hand its hash and the
+        documents are None: nobody can tell.
     RAISES (OpenMedError): No such files, or the adapter was trained on another dataset.
     """
     predictor = Predictor.load(folder)
@@ -111,7 +114,7 @@ def measure(one: Pair, folder: Path, split: str, corpus: Path, edges: str) -> Re
             f"'{one.trained_on}'. Choose another of the two."
         )
     given = load(one.dataset, split, corpus)
-    train = read_split(corpus, one.trained_on, TRAIN)
+    train = _train(predictor.adapter, corpus)
     at = _mapped(given, one.labels)
     raw, conll = find(partial(predictor, edges=edges), at)
     edition = registry.edition_with(one.dataset, split, content_hash(given.raw))
@@ -125,23 +128,43 @@ def measure(one: Pair, folder: Path, split: str, corpus: Path, edges: str) -> Re
         "labels": dict(one.labels),
         "reason": one.reason,
     }
-    known = Known(train)
-    shares = [known.shares(document) for document in at.raw]
     shared: Result = {
-        "documents": sum(shares),
+        "documents": None,
         "of": len(at.raw),
-        "train_sha256": content_hash(train),
+        "train": {
+            name: None if documents is None else content_hash(documents)
+            for name, documents in train.items()
+        },
     }
+    if None in train.values():
+        return {**result, "shared": shared}
+    known = Known([document for documents in train.values() for document in documents or ()])
+    shares = [known.shares(document) for document in at.raw]
+    shared["documents"] = sum(shares)
     if any(shares) and not all(shares):
         shared["without"] = _without(known, at, raw, conll)
     return {**result, "shared": shared}
 
 
-def is_of(result: object, one: Pair, adapter: str, edges: str, files: Mapping[str, str]) -> bool:
+def _train(adapter: Adapter, corpus: Path) -> dict[str, list[Document] | None]:
+    """Train of every dataset that an adapter has seen; None of those that are not at hand.
+
+    RAISES (OpenMedError): That of its own is not.
+    """
+    own, *others = adapters.trained_on(adapter)
+    found: dict[str, list[Document] | None] = {own: read_split(corpus, own, TRAIN)}
+    for name in others:
+        found[name] = read_split(corpus, name, TRAIN) if is_there(corpus, name, TRAIN) else None
+    return found
+
+
+def is_of(
+    result: object, one: Pair, adapter: Adapter, edges: str, files: Mapping[str, str]
+) -> bool:
     """Whether a result is what ``measure`` would give.
 
     result (object): Contents of a JSON file.
-    adapter (str): Hash of the adapter.
+    adapter (Adapter): It.
     files (Mapping[str, str]): Name to sha256 of each file of the split.
     """
     if not isinstance(result, dict):
@@ -150,11 +173,15 @@ def is_of(result: object, one: Pair, adapter: str, edges: str, files: Mapping[st
         "dataset": one.dataset,
         "trained_on": one.trained_on,
         "labels": one.labels,
-        "adapter": adapter,
+        "adapter": adapters.content_hash(adapter),
         "edges": edges,
         "data": files,
     }
-    return all(result.get(key) == value for key, value in wanted.items())
+    train = (result.get("shared") or {}).get("train") or {}
+    # Earlier versions knew one of them only.
+    return list(train) == adapters.trained_on(adapter) and all(
+        result.get(key) == value for key, value in wanted.items()
+    )
 
 
 class Known:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..backbones import file_sha256
 from ..corpora import registry
 from ..corpora.documents import Document
-from ..corpora.folder import corpus_file, read_split
+from ..corpora.folder import corpus_file, is_there, read_split
 from ..entities import Entity
 from ..labelling import Flatten, outermost
 from . import predictions
@@ -28,6 +28,8 @@ from .seen import Seen
 LENGTHS = ("1", "2", "3", "4+")
 FREQUENCIES = ("0", "1", "2-4", "5-9", "10+")
 SEEN, UNSEEN = "seen", "unseen"
+# What depends on the training text.
+OF_TRAINING = ("unseen", "by_seen", "by_frequency")
 
 
 class Outcome(StrEnum):
@@ -262,29 +264,48 @@ def beside(result: Path) -> Path:
 def analyse_file(path: Path, corpus: Path) -> dict[str, Any]:
     """Count the errors in a file of predictions, on raw text.
 
-    A mention is seen if train of the dataset has it that the adapter was trained on; of an
-    adapter that names none, train of the dataset that it was evaluated on.
+    A mention is seen if train of a dataset has it that the adapter was trained on, those included
+    that its training went on from; of an adapter that names none, train of the dataset that it
+    was evaluated on. Where one of these is not at hand nobody can tell.
 
     path (Path): See ``predictions``.
     corpus (Path): Folder with the prepared corpora.
     RETURNS (dict): As ``analyse``'s, with "dataset", "split", "data", "adapter", "edges" of the
-        predictions, "train": {"dataset", "data"}, and "by_source": see ``by_origin``.
-    RAISES (OpenMedError): See ``predictions.with_gold``; or there is no such train split.
+        predictions, "train": {"datasets", "data", "absent"}, and "by_source": see ``by_origin``.
+        If a dataset is absent, "unseen", "by_seen" and "by_frequency" are None.
+    RAISES (OpenMedError): See ``predictions.with_gold``; or there is no train split of the first
+        dataset.
     """
     found, at = predictions.with_gold(path, corpus)
-    trained_on = found.trained_on or found.dataset
-    train = Seen(read_split(corpus, trained_on, "train"), registry.flatten(trained_on))
-    train_file = corpus_file(corpus, trained_on, "train", ".jsonl")
+    train, trained_on = _training(found.trained_on or [found.dataset], corpus)
     flatten, entities = registry.flatten(found.dataset), _entities(found)
+    analysis = analyse(at.raw, entities, train, flatten)
+    if trained_on["absent"]:
+        analysis |= dict.fromkeys(OF_TRAINING)
     return {
         "dataset": found.dataset,
         "split": found.split,
         "data": dict(found.data),
         "adapter": found.adapter,
         "edges": found.edges,
-        "train": {"dataset": trained_on, "data": {train_file.name: file_sha256(train_file)}},
-        **analyse(at.raw, entities, train, flatten),
+        "train": trained_on,
+        **analysis,
         "by_source": by_origin(found.dataset, at.raw, entities, flatten),
+    }
+
+
+def _training(names: Sequence[str], corpus: Path) -> tuple[Seen, dict[str, Any]]:
+    """The mentions of train of some datasets, and what they are from."""
+    own, *others = names
+    there = [own, *(name for name in others if is_there(corpus, name, "train"))]
+    files = {name: corpus_file(corpus, name, "train", ".jsonl") for name in there}
+    train = Seen()
+    for name in there:
+        train.add(read_split(corpus, name, "train"), registry.flatten(name))
+    return train, {
+        "datasets": list(names),
+        "data": {f"{name}/{path.name}": file_sha256(path) for name, path in files.items()},
+        "absent": [name for name in others if name not in there],
     }
 
 

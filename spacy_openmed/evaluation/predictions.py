@@ -2,7 +2,7 @@
 
 JSON lines. The first says what was read, and by which model::
 
-    {"format": "spacy-openmed predictions 1", "dataset", "split", "data": {file name: sha256},
+    {"format": "spacy-openmed predictions 2", "dataset", "split", "data": {file name: sha256},
      "adapter": sha256, "edges", "trained_on", "documents": {"raw": count, "conll": count}}
 
 Then a line for each raw document, and after them one for each document of the token file, where
@@ -31,7 +31,7 @@ from ..errors import OpenMedError
 from ..files import atomic_file
 from .evaluate import Found, Split, load
 
-FORMAT = "spacy-openmed predictions 1"
+FORMAT = "spacy-openmed predictions 2"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Predictions:
     data (Mapping[str, str]): Name to sha256 of each file of the split.
     adapter (str): Hash of the adapter.
     edges (str): "word" or "wordpiece".
-    trained_on (str): Dataset id of the adapter, "" if it has none.
+    trained_on (Sequence[str]): Ids of the datasets whose train the adapter has seen, its own
+        first, see ``lineage.datasets``; empty if it names none.
     raw (Sequence[Found]): One a raw document.
     conll (Sequence[Found] | None): One a document of the token file; None without one.
     """
@@ -53,7 +54,7 @@ class Predictions:
     data: Mapping[str, str]
     adapter: str
     edges: str
-    trained_on: str
+    trained_on: Sequence[str]
     raw: Sequence[Found]
     conll: Sequence[Found] | None = None
 
@@ -76,7 +77,7 @@ class Predictions:
             "data": dict(self.data),
             "adapter": self.adapter,
             "edges": self.edges,
-            "trained_on": self.trained_on,
+            "trained_on": list(self.trained_on),
             "documents": {name: len(found) for name, found in parts.items()},
         }
         for name, found in parts.items():
@@ -136,11 +137,11 @@ def read(path: Path) -> Predictions:
         raw, conll = counts["raw"], counts.get("conll")
         if len(rows) != raw + (conll or 0):
             raise ValueError(f"{len(rows)} of {raw + (conll or 0)} documents")
+        if not isinstance(header["trained_on"], list):
+            raise ValueError(f"{header['trained_on']!r} is no list of datasets")
         return Predictions(
-            **{
-                name: str(header[name])
-                for name in ("dataset", "split", "adapter", "edges", "trained_on")
-            },
+            **{name: str(header[name]) for name in ("dataset", "split", "adapter", "edges")},
+            trained_on=[str(name) for name in header["trained_on"]],
             data=dict(header["data"]),
             raw=[_found(row, "raw") for row in rows[:raw]],
             conll=None if conll is None else [_found(row, "conll") for row in rows[raw:]],

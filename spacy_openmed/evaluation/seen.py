@@ -20,8 +20,13 @@ class Seen:
     flatten (Flatten): Of nested mentions, those count that training teaches.
     """
 
-    def __init__(self, documents: Iterable[Document], flatten: Flatten = outermost) -> None:
-        self._counts = Counter(
+    def __init__(self, documents: Iterable[Document] = (), flatten: Flatten = outermost) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self.add(documents, flatten)
+
+    def add(self, documents: Iterable[Document], flatten: Flatten = outermost) -> None:
+        """Count the mentions of another corpus as well."""
+        self._counts.update(
             (surface(document, entity), entity.label)
             for document in documents
             for entity in flatten(document.entities)

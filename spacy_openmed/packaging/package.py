@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..corpora import registry
 from ..errors import OpenMedError
 from ..tables import markdown
 from .cards import trained_on
+from .cards.links import without_dead_links
 
 _ALL = "all"
 
@@ -70,7 +72,9 @@ def _build(nlp: Language, card: str, output: Path) -> Path:
         build.mkdir()
         nlp.to_disk(pipeline)
         if card:
-            (pipeline / "README.md").write_text(card, encoding="utf8")
+            # Beside it there is none of the files that it names.
+            text = without_dead_links(card)
+            (pipeline / "README.md").write_text(text, encoding="utf8")
         try:
             spacy_package(
                 pipeline,
@@ -102,11 +106,12 @@ def build_pipeline(dataset: str, adapter: Adapter, bundle_backbone: bool = False
     """A blank English pipeline with one adapter, its meta filled in."""
     config = {"dataset": dataset, "bundle_backbone": bundle_backbone}
     nlp = _pipeline(config, [adapter])
-    edition = trained_on(adapter)
-    about = (
-        f"Biomedical named entities ({', '.join(adapter.info.types)}): LoRA adapter for the "
-        f"corpus '{dataset}' on the backbone '{adapter.info.backbone.id}'."
-        + (f" {edition.about}" if edition and edition.partial else "")
+    about = " ".join(
+        [
+            f"Biomedical named entities ({', '.join(adapter.info.types)}): LoRA adapter for the "
+            f"corpus '{dataset}' on the backbone '{adapter.info.backbone.id}'.",
+            *_parts({dataset: adapter}).values(),
+        ]
     )
     name = adapters.package_name(dataset)
     nlp.meta.update(_meta(name, about, {dataset: adapter}, bundle_backbone))
@@ -116,8 +121,8 @@ def build_pipeline(dataset: str, adapter: Adapter, bundle_backbone: bool = False
 def build_pipeline_of_all(found: Mapping[str, Adapter], bundle_backbone: bool = False) -> Language:
     """A blank English pipeline with several adapters on one backbone, its meta filled in.
 
-    ``doc.spans["openmed"]`` gets what each adapter finds, ``doc.ents`` the likeliest of what
-    overlaps.
+    ``doc.spans["openmed"]`` gets what each adapter finds, with its dataset as ``span.id_``;
+    ``doc.ents`` the likeliest of what overlaps.
 
     RAISES (OpenMedError): No adapter, or several backbones.
     """
@@ -125,9 +130,21 @@ def build_pipeline_of_all(found: Mapping[str, Adapter], bundle_backbone: bool = 
     config = {"dataset": list(found), "annotate": "both", "bundle_backbone": bundle_backbone}
     nlp = _pipeline(config, list(found.values()))
     backbone = next(iter(found.values())).info.backbone.id
-    about = f"Biomedical named entities: {len(found)} LoRA adapters on the backbone '{backbone}'."
+    parts = [f"{name}: {text}" for name, text in _parts(found).items()]
+    about = " ".join(
+        [
+            f"Biomedical named entities: {len(found)} LoRA adapters on the backbone '{backbone}'.",
+            *parts,
+        ]
+    )
     nlp.meta.update(_meta(adapters.package_name(_ALL), about, found, bundle_backbone))
     return nlp
+
+
+def _parts(found: Mapping[str, Adapter]) -> dict[str, str]:
+    """Of adapters that were trained on a part of their corpus, what that is."""
+    editions = {name: trained_on(adapter) for name, adapter in found.items()}
+    return {name: one.about for name, one in editions.items() if one and one.partial}
 
 
 def check_one_backbone(found: Mapping[str, Adapter]) -> None:
@@ -148,22 +165,37 @@ def _pipeline(config: dict[str, Any], found: list[Adapter]) -> Language:
     pipe = nlp.add_pipe("openmed_ner", config=config)
     assert isinstance(pipe, OpenMedNER)
     # Given as objects, so that no folder of this machine gets into the config.
-    pipe.shim.set_adapters(found)
+    pipe.shim.set_adapters([_with_links_that_lead_somewhere(adapter) for adapter in found])
     return nlp
 
 
+def _with_links_that_lead_somewhere(adapter: Adapter) -> Adapter:
+    """An adapter whose card links files in its own folder only."""
+    card = {
+        name: without_dead_links(text, adapter.card) if name == adapters.CARD else text
+        for name, text in adapter.card.items()
+    }
+    return replace(adapter, card=card)
+
+
 def _card_of_all(found: Mapping[str, Adapter]) -> str:
+    parts = _parts(found)
     rows = [
-        [f"`{name}`", ", ".join(adapter.info.types), registry.with_demos()[name].licence]
+        [
+            f"`{name}`",
+            ", ".join(adapter.info.types),
+            registry.with_demos()[name].licence,
+            parts.get(name, ""),
+        ]
         for name, adapter in found.items()
     ]
     return f"""# All adapters
 
 One `openmed_ner` with {len(found)} adapters on one backbone. `doc.spans["openmed"]` has what each
-finds; `doc.ents` the likeliest where they overlap. The card of each is in its package
-`en_openmed_<dataset>`, and in the component's folders here.
+finds, with its dataset as `span.id_`; `doc.ents` the likeliest where they overlap. The card of
+each is in its package `en_openmed_<dataset>`, and in the component's folders here.
 
-{markdown(["dataset", "labels", "licence of the corpus"], rows)}
+{markdown(["dataset", "labels", "licence of the corpus", "trained on"], rows)}
 """
 
 

@@ -20,7 +20,9 @@ import numpy as np
 import torch
 
 from .. import adapters, low_rank
+from ..about import __version__
 from ..adapters import Adapter
+from ..code_hash import code_sha256
 from ..corpora import registry
 from ..corpora.documents import Document
 from ..corpora.statistics import content_hash
@@ -99,6 +101,8 @@ def average(
     shifted[0] += best
     record = {
         **{key: value for key, value in records[0].items() if key not in _OF_ONE},
+        "spacy_openmed": __version__,
+        "code": code_sha256(),
         "averaged": runs,
         "rank": lora_config["r"],
         "outside_bias": earlier + best,
@@ -127,6 +131,7 @@ def _runs(part: Adapter, record: dict[str, Any]) -> list[dict[str, Any]]:
             "seed": record["settings"]["optim"]["seed"],
             "epochs": record["epochs"],
             "seconds": record["seconds"],
+            "energy": record.get("energy"),
             "dev_f1": record["dev"]["f1"],
             "warm_start": record.get("warm_start"),
             "share": 1.0,

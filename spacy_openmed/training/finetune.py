@@ -20,6 +20,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, s
 from .. import adapters, backbones, network, pretraining
 from ..about import __version__
 from ..adapters import AdapterInfo
+from ..code_hash import code_sha256
 from ..corpora import registry
 from ..corpora.documents import Document, labels_of
 from ..corpora.statistics import content_hash
@@ -401,6 +402,7 @@ def fit(
     edition = registry.edition_with(dataset, "train", train_hash)
     record = {
         "spacy_openmed": __version__,
+        "code": code_sha256(),
         "backbone": ref.to_dict(),
         "dataset": dataset,
         "edition": edition.id if edition else None,

@@ -1,11 +1,12 @@
 """Beginning where the training on another corpus ended."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from .. import adapters, network
+from .. import adapters, lineage, network
 from ..adapters import Adapter, AdapterInfo
 from ..errors import OpenMedError
 from ..network import TokenTagger
@@ -70,10 +71,12 @@ def go_on(model: TokenTagger, start: Adapter, info: AdapterInfo) -> None:
 def record(start: Adapter) -> dict[str, Any]:
     """What a training record says of it.
 
-    RETURNS (dict): "adapter" (its hash), "dataset" and "types".
+    RETURNS (dict): "adapter" (its hash), "dataset", "types" and, if it has a training record,
+        "runs": see ``lineage.made_by``.
     """
-    return {
-        "adapter": adapters.content_hash(start),
-        "dataset": start.info.dataset,
-        "types": list(start.info.types),
-    }
+    sha256 = adapters.content_hash(start)
+    found = {"adapter": sha256, "dataset": start.info.dataset, "types": list(start.info.types)}
+    if adapters.TRAINING not in start.card:
+        return found
+    made = json.loads(start.card[adapters.TRAINING])
+    return {**found, "runs": lineage.made_by(sha256, made)}

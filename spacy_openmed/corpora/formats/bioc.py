@@ -358,7 +358,7 @@ def _encode(document: Document, infons: Sequence[Mapping[str, str]]) -> "BioCDoc
         if name:
             passage.infons["type"] = name
         encoded.add_passage(passage)
-    for number, (start, end, label, _) in enumerate(document.entities, 1):
+    for number, (start, end, label, *_) in enumerate(document.entities, 1):
         annotation = BioCAnnotation()
         annotation.id = str(number)
         annotation.text = text[start:end]

@@ -217,7 +217,7 @@ def annotation_lines(document: Document, where: str) -> str:
     """
     lines = []
     count = 0
-    for number, (start, end, label, _) in enumerate(document.entities, 1):
+    for number, (start, end, label, *_) in enumerate(document.entities, 1):
         words = document.text[start:end].translate(ONE_BLANK)
         lines.append(f"T{number}\t{_word(label, where)} {start} {end}\t{words}")
         concept = document.concepts.get((start, end, label))

@@ -278,7 +278,7 @@ def _on_tokens(
     firsts = {start: i for i, (start, _) in enumerate(tokens)}
     stops = {end: i for i, (_, end) in enumerate(tokens, 1)}
     spans = []
-    for start, end, label, _ in entities:
+    for start, end, label, *_ in entities:
         if label.split() != [label]:
             raise OpenMedError(f"{where}: CoNLL cannot hold the label {label!r}.")
         if start not in firsts or end not in stops:

@@ -275,7 +275,7 @@ def _annotate(doc: "Doc", document: Document, flatten: Flatten, where: str) -> N
 
     from ...alignment import align
 
-    for start, end, label, _ in document.entities:
+    for start, end, label, *_ in document.entities:
         check_span(start, end, document.text, where)
         mention = document.text[start:end]
         if mention != mention.strip():

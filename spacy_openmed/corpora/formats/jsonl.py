@@ -58,7 +58,7 @@ def write(documents: Iterable[Document], path: Path) -> None:
 
 def _line(document: Document) -> str:
     row: dict[str, Any] = {"id": document.id, "text": document.text, "entities": []}
-    for start, end, label, _ in document.entities:
+    for start, end, label, *_ in document.entities:
         concept = document.concepts.get((start, end, label))
         row["entities"].append([start, end, label] + ([concept] if concept else []))
     if document.passages:

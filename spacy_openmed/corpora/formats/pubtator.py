@@ -186,7 +186,7 @@ def encode(document: Document, where: str) -> str:
         # Many programs look for an abstract.
         sections.append(("abstract", ""))
     lines = [f"{document.id}|{_code(name, where)}|{content}" for name, content in sections]
-    for start, end, label, _ in document.entities:
+    for start, end, label, *_ in document.entities:
         mention = text[start:end].translate(ONE_BLANK)
         concept = _column(document.concepts.get((start, end, label)) or "-", where)
         columns = (document.id, str(start), str(end), mention, _column(label, where), concept)

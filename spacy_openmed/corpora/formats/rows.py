@@ -319,7 +319,7 @@ def _row(document: Document, tag_ids: dict[str, int], where: str) -> dict[str, A
     firsts = {start: i for i, (start, _) in enumerate(document.tokens)}
     lasts = {end: i for i, (_, end) in enumerate(document.tokens, 1)}
     spans = []
-    for start, end, label, _ in outermost(document.entities):
+    for start, end, label, *_ in outermost(document.entities):
         if start not in firsts or end not in lasts or not label:
             raise OpenMedError(
                 f"{where}: {label!r} entity {start} to {end} ({document.text[start:end]!r}) has "

@@ -66,10 +66,19 @@ def dataset(row: Row) -> Cell:
 
 def energy(row: Row) -> list[str]:
     """What stands under ``ENERGY``, of a step."""
+    return [amount(one) for one in amounts(row)]
+
+
+def amounts(row: Row) -> list[float | None]:
+    """The figures under ``ENERGY``, of a step."""
     used = row["energy"] or {}
     measured = used.get("codecarbon") or {}
-    amounts = (used.get("tdp_kwh"), used.get("tdp_g_co2"), measured.get("kwh"))
-    return [ABSENT if amount is None else f"{amount:.3g}" for amount in amounts]
+    return [used.get("tdp_kwh"), used.get("tdp_g_co2"), measured.get("kwh")]
+
+
+def amount(used: float | None) -> str:
+    """An amount of energy or carbon."""
+    return ABSENT if used is None else f"{used:.3g}"
 
 
 def get(row: Row | None, key: str) -> Any:

@@ -69,16 +69,16 @@ def collect(runs: Path, output: Path, ledger_path: Path | None = None) -> Row:
     )
     report["main"] = comparisons.main_table(ours, report["systems"], report["errors"])
     report["mean"] = comparisons.mean(report["main"])
-    averages = {row["dataset"] for row in report["trained"] if row["averaged"]}
+    no_runs = {row["dataset"] for row in report["trained"] if row["averaged"] or row["earlier"]}
     report["seeds"], old_seeds = further.seeds(
         runs / "results" / "seeds",
-        # The average of runs is no run.
-        {key: one for key, one in chosen.items() if one.dataset not in averages},
+        # The average of runs is no run, and one that went on from another is longer than theirs.
+        {key: one for key, one in chosen.items() if one.dataset not in no_runs},
     )
     report["cross"], old_cross = further.cross(runs / "results" / "cross", chosen)
     report["ablation"] = further.pretraining_gains(runs / "ablation.json")
     report["sources"] = published.sources([row["dataset"] for row in report["main"]])
-    report["energy"] = _total([row["energy"] for row in made if row["energy"]])
+    report["energy"] = _total(recipe.used(report))
     report["missing"] = problems.missing(report, runs)
     report["warnings"] = [
         *problems.of_the_ledger(seen, report["ledger"]),

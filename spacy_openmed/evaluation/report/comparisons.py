@@ -132,7 +132,9 @@ def main_table(ours: Sequence[Result], others: Iterable[Row], errors: Iterable[R
     beside = {
         row["dataset"]: row for row in others if row["system"] == SPACY_NER and row["split"] == TEST
     }
-    unseen = {row["dataset"]: row["unseen"] for row in errors if row["split"] == TEST}
+    unseen = {
+        row["dataset"]: row["unseen"] for row in errors if row["split"] == TEST and row["unseen"]
+    }
     for name, parts in TOGETHER.items():
         if all(part in unseen for part in parts):
             unseen[name] = _sum_unseen([unseen[part] for part in parts])

@@ -60,8 +60,8 @@ def _is_counted(result: Result, path: Path) -> bool:
         counted = read_as(path, shapes.ERRORS)
     except OpenMedError:
         return False
-    # Earlier versions did not count by source.
-    return result.fits(counted) and "by_source" in counted
+    # Earlier versions did not count by source. What was not at hand may be now.
+    return result.fits(counted) and "by_source" in counted and not counted["train"]["absent"]
 
 
 def errors(measured: Sequence[Result]) -> tuple[list[Row], list[str]]:
@@ -78,6 +78,12 @@ def errors(measured: Sequence[Result]) -> tuple[list[Row], list[str]]:
             continue
         if found and result.fits(found):
             rows.append(found)
+            if absent := found["train"]["absent"]:
+                problems.append(
+                    f"results/{path.name}: counted without train of {', '.join(absent)}, which the "
+                    f"adapter has seen: which mentions are new to it is not known; --corpus and "
+                    f"the predictions give it"
+                )
         elif found:
             problems.append(f"results/{path.name}: of another adapter or other data, left out")
     return rows, problems

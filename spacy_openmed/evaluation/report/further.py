@@ -61,7 +61,8 @@ def cross(place: Path, chosen: Mapping[Key, Result]) -> tuple[list[Row], list[st
     RETURNS (tuple): One row a file: "trained_on", "dataset", "split", "raw" figures; "own_f1",
         on the same labels, of the adapter that was trained on the dataset, and "lost", its lead
         in points; "shared", how many documents share text with what the adapter was trained on,
-        and "f1_without" them; "reason", why the two can be compared. And sentences on what was
+        None if that is not known, and "f1_without" them; "after", ids of the datasets that its
+        training went on from; "reason", why the two can be compared. And sentences on what was
         left out.
     """
     rows, problems = [], []
@@ -88,6 +89,9 @@ def cross(place: Path, chosen: Mapping[Key, Result]) -> tuple[list[Row], list[st
                 "own_f1": own_f1,
                 "lost": None if own_f1 is None else own_f1 - one.content["raw"]["f1"],
                 "shared": at(one.content, "shared", "documents"),
+                "after": [
+                    name for name in at(one.content, "shared", "train") or () if name != trained_on
+                ],
                 "f1_without": at(one.content, "shared", "without", "raw", "f1"),
                 "reason": at(one.content, "reason"),
             }

@@ -81,6 +81,7 @@ def _seen(found: Sequence[Row]) -> Table:
             ),
         ]
         for row in found
+        if row["by_seen"]
     ]
     heads = [f"{name}: {what}" for name in (SEEN, UNSEEN) for what in ("mentions", "R", "P")]
     return Table("Mentions seen and not seen in training", ["dataset", "split", *heads], rows)
@@ -131,6 +132,7 @@ def bias(report: Row) -> list[Part]:
             cells.number(_gap(row["by_frequency"]), 1),
         ]
         for row in found
+        if row["by_frequency"]
     ]
     heads = ["dataset", "split", *(f"{name} times" for name in FREQUENCIES), "10+ over 0"]
     return [

@@ -113,13 +113,40 @@ def fine_tuning(report: Row) -> list[Part]:
             cells.count(row["trainable_parameters"]),
             cells.number(None if row["bytes"] is None else row["bytes"] / 1e6, 2),
             row["epochs"] or ABSENT,
-            cells.minutes(row),
-            *cells.energy(row),
+            *_cost(row),
         ]
         for row in report["trained"]
     ]
     heads = ["dataset", "backbone", "dev F1", "trainable parameters", "adapter, MB", "epochs"]
-    return [Table("Adapters", [*heads, "minutes", *cells.ENERGY], rows)]
+    table = Table("Adapters", [*heads, "minutes", *cells.ENERGY], rows)
+    if any(_is_in_part(row) for row in report["trained"]):
+        return [table, Text(_IN_PART)]
+    return [table]
+
+
+_IN_PART = (
+    "*: without the runs that made the adapter that it went on from, or without some of them: its "
+    "record does not have their time and energy. Of a mean, runs that are parts of it are counted, "
+    "whether or not another part went on from them."
+)
+
+
+def _is_in_part(row: Row) -> bool:
+    return row["earlier"] is not None and not row["earlier"]["whole"]
+
+
+def _cost(row: Row) -> list[str]:
+    """Minutes and energy of an adapter's runs and of those before them, as far as is known."""
+    runs = [row, *(row["earlier"] or {"runs": []})["runs"]]
+    spent: list[list[float | None]] = [
+        [one["seconds"] and one["seconds"] / 60, *cells.amounts(one)] for one in runs
+    ]
+    sums = [
+        None if column[0] is None else sum(filter(None, column))
+        for column in zip(*spent, strict=True)
+    ]
+    shown = [cells.number(sums[0], 1), *(cells.amount(one) for one in sums[1:])]
+    return [f"{one} *" if _is_in_part(row) and one != ABSENT else one for one in shown]
 
 
 def pretraining(report: Row) -> list[Part]:

@@ -27,7 +27,8 @@ _HOW_TO_READ: Sequence[Cell] = (
     "CoNLL F1 counts on the corpus's own tokens, as the literature does; raw F1 on characters of "
     "the raw text, what a user gets. In square brackets: the 95 % interval, by bootstrap over "
     "documents.",
-    "Unseen: mentions that were not annotated in training with the same words and label.",
+    "Unseen: mentions that were not annotated with the same words and label in training, that of "
+    "adapters included that it went on from.",
     "OpenMed NER, closed-source and scispaCy: as published, with how far ours is ahead, by CoNLL "
     "F1, in round brackets. Leads: which of the first two the paper has ahead.",
     (
@@ -120,8 +121,10 @@ def _leader(published: Row) -> str:
     if not published["leader"]:
         return ABSENT
     ahead = published["ahead"]
-    by = "" if ahead is None else f", by {ahead:.2f}"
-    return f"{published['leader']}{by}"
+    if ahead is None:
+        return str(published["leader"])
+    by = f"over {ahead:g}" if published["at_least"] else f"{ahead:.2f}"
+    return f"{published['leader']}, by {by}"
 
 
 def scores(report: Row) -> list[Part]:
@@ -175,19 +178,21 @@ def calibration(report: Row) -> list[Part]:
         [
             Code(row["dataset"]),
             row["split"],
-            row["after"]["entities"],
+            cells.count(row["found"]),
+            cells.count(row["after"]["entities"]),
             cells.number(row["temperature"], 3),
             *(cells.number(100 * row[when]["ece"], 2) for when in ("before", "after")),
             *(cells.number(row[when]["brier"], 4) for when in ("before", "after")),
         ]
         for row in best_split(report["calibrations"])
     ]
-    heads = ["dataset", "split", "entities", "temperature"]
+    heads = ["dataset", "split", "found", "counted", "temperature"]
     heads += ["ECE before", "ECE after", "Brier before", "Brier after"]
     note = (
         "How far scores are from how often they are right: the expected calibration error (ECE, "
         "in percent, 10 bins) and the Brier score, before and after logits are divided by the "
-        "temperature, which was fitted on dev; 1 if it was not. Raw text."
+        "temperature, which was fitted on dev; 1 if it was not. Raw text. A mention that was "
+        "carried to the same words elsewhere has the score of its source, and is not counted."
     )
     return [Text(note), Table("Calibration", heads, rows), Figure("reliability")]
 
@@ -222,7 +227,7 @@ def cross(report: Row) -> list[Part]:
     """Adapters on the corpora of others."""
     rows: list[Sequence[Cell]] = [
         [
-            Code(row["trained_on"]),
+            _after(row),
             Code(row["dataset"]),
             row["split"],
             cells.with_interval({"f1_ci": None, **row["raw"]}),
@@ -241,6 +246,12 @@ def cross(report: Row) -> list[Part]:
         Table("Adapters on other corpora", heads, rows),
         Bullets(list(reasons)),
     ]
+
+
+def _after(row: Row) -> Cell:
+    """What an adapter was trained on; if it had seen others before, these too."""
+    names = [Code(name) for name in (row["trained_on"], *row["after"])]
+    return tuple([piece for name in names for piece in (", after ", name)][1:])
 
 
 def seeds(report: Row) -> list[Part]:

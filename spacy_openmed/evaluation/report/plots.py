@@ -203,8 +203,12 @@ def _draw_dev_test(figure: "Figure", report: Row) -> None:
 # Recall by frequency
 
 
+def _by_frequency(report: Row) -> list[Row]:
+    return [row for row in best_split(report["errors"]) if row["by_frequency"]]
+
+
 def _frequency(report: Row) -> Plot | None:
-    rows = best_split(report["errors"])
+    rows = _by_frequency(report)
     if not rows:
         return None
     listed = "; ".join(
@@ -227,7 +231,7 @@ def _recall_at(row: Row) -> Callable[[str], float | None]:
 
 
 def _draw_frequency(figure: "Figure", report: Row) -> None:
-    rows = best_split(report["errors"])
+    rows = _by_frequency(report)
     for axes, row in zip(_small(figure, len(rows)), rows, strict=True):
         recalls = [(x, _recall_at(row)(name)) for x, name in enumerate(FREQUENCIES)]
         known = [(x, recall) for x, recall in recalls if recall is not None]

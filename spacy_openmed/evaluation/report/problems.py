@@ -1,5 +1,6 @@
 """What a run lacks, and what lessens its figures, as sentences without a full stop."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,16 @@ def _not_measured(report: Row) -> list[str]:
             for row in report["main"]
             if not row["together"] and not scored.get(row["dataset"])
         ]
+    if report["robustness"]:
+        sentences += _without(report, "robustness")
+    if report["seeds"]:
+        sentences += _without(report, "seeds", SMALL)
+    sentences += [
+        f"results/seeds/{row['dataset']}-*-{row['split']}.json: {row['runs']} runs, which is less "
+        f"than {_SEEDS}"
+        for row in report["seeds"]
+        if row["runs"] < _SEEDS
+    ]
     if report["errors"]:
         analysed = {(row["dataset"], row["split"]) for row in report["errors"]}
         sentences += [
@@ -89,6 +100,20 @@ def _not_measured(report: Row) -> list[str]:
             if row["split"] == TEST and (row["dataset"], TEST) not in analysed
         ]
     return sentences
+
+
+def _without(report: Row, key: str, among: Collection[str] | None = None) -> list[str]:
+    """The datasets that a section has nothing of.
+
+    among (Collection[str] | None): Of which it is wanted; None for all.
+    """
+    place, what = _FURTHER[key]
+    there = {row["dataset"] for row in report[key]}
+    return [
+        f"{place}/{name}-*.json: no {what}"
+        for name in dict.fromkeys(row["dataset"] for row in report["results"])
+        if name not in there and (among is None or name in among)
+    ]
 
 
 def _not_published(report: Row) -> list[str]:
@@ -106,6 +131,9 @@ def _not_published(report: Row) -> list[str]:
 
 # What the two scores of an adapter may differ by before somebody should ask why.
 _APART = 1.0
+# Corpora so small that the seed may decide, and the runs that show how much.
+SMALL = ("ncbi", "linnaeus", "s800", "cll")
+_SEEDS = 3
 _FURTHER = {
     "systems": ("baselines", "other system on the same splits"),
     "errors": ("results", "analysis of errors"),
@@ -173,6 +201,13 @@ def warnings(report: Row, seen: Contents) -> list[str]:
             sentences.append(
                 f"dapt/{row['backbone']}: the perplexity was measured with another adapter"
             )
+    adapted = {row["sha256"] for row in report["pretraining"]}
+    sentences += [
+        f"train/{row['dataset']}/{row['backbone']}: builds on the pre-training adapter "
+        f"{row['init_adapter'][:12]}, which is none of those at hand"
+        for row in report["trained"]
+        if row["init_adapter"] and row["init_adapter"] not in adapted
+    ]
     for name, row in chosen.items():
         if (name, row["sha256"]) not in trained:
             sentences.append(f"train/{name}: the adapter that was chosen is not there any more")
@@ -189,6 +224,13 @@ def warnings(report: Row, seen: Contents) -> list[str]:
         if row["split"] == TEST and not recipe.recorded(row, seen):
             sentences.append(f"{place}: the ledger has no look that gave this")
         sentences += _unlike_each_other(row, place)
+    for row in report["calibrations"]:
+        before, after = (100 * row[when]["ece"] for when in ("before", "after"))
+        if after > before:
+            sentences.append(
+                f"results/{row['dataset']}-{row['split']}.json: calibration error {after:.1f} % "
+                f"with the temperature that was fitted on dev, {before:.1f} % without"
+            )
     for look in report["looks"]:
         if look["look"] > 1:
             sentences.append(

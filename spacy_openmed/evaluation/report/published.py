@@ -21,6 +21,7 @@ class Published:
     closed (float | None): Of the closed-source system that the paper compares itself with.
     leader (str | None): Which of these two is ahead, as the paper has it.
     ahead (float | None): By how many points.
+    at_least (bool): It is by more than that.
     scispacy (float | None): Of scispaCy's model for the corpus.
     """
 
@@ -28,6 +29,7 @@ class Published:
     closed: float | None = None
     leader: str | None = None
     ahead: float | None = None
+    at_least: bool = False
     scispacy: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def of(dataset: str) -> Published:
         closed=closed.get("f1"),
         leader=closed.get("leader"),
         ahead=closed.get("ahead"),
+        at_least=closed.get("at_least", False),
         scispacy=data["scispacy"].get(dataset, {}).get("f1"),
     )
 

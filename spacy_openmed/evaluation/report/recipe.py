@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ... import adapters, pretraining
+from ... import adapters, lineage, pretraining
 from ...backbones import file_sha256
 from ...corpora import registry
 from ...low_rank import LORA_WEIGHTS
@@ -82,11 +82,34 @@ def trained(folder: Path) -> Row:
         "epochs": len(at(found, "epochs") or []) or None,
         "seed": at(found, "settings", "optim", "seed"),
         "averaged": len(at(found, "averaged") or []) or None,
+        "earlier": _earlier(found),
         "init_adapter": at(found, "init_adapter"),
         "trainable_parameters": at(found, "trainable_parameters"),
         "seconds": at(found, "seconds"),
         "energy": at(found, "energy"),
     }
+
+
+def _earlier(record: Row) -> Row | None:
+    """The runs before those of an adapter, see ``lineage.Earlier``."""
+    found = lineage.earlier(record)
+    return {"runs": list(found.runs), "whole": found.whole} if found else None
+
+
+def used(report: Row) -> list[Row]:
+    """The energy of every step, and of the runs before them that are no steps themselves.
+
+    report (dict): With the rows of ``MADE``.
+    """
+    made = [row for name in MADE for row in report[name]]
+    steps = {row["sha256"] for row in report["trained"]}
+    earlier = {
+        run["adapter"]: run["energy"]
+        for row in report["trained"]
+        for run in (row["earlier"] or {"runs": []})["runs"]
+        if run["adapter"] not in steps
+    }
+    return [one for one in (*(row["energy"] for row in made), *earlier.values()) if one]
 
 
 def _is_partial(dataset: str, edition: str | None) -> bool | None:
@@ -128,14 +151,24 @@ def measured(result: Result) -> Row:
 def calibrations(measured: Sequence[Result]) -> list[Row]:
     """How far the scores of results are off.
 
-    RETURNS (list[dict]): "dataset", "split", "temperature", and "before" and "after" it was
+    RETURNS (list[dict]): "dataset", "split", "found": how many entities, also those that were
+        carried and have no score of their own; "temperature", and "before" and "after" it was
         applied, each as ``calibration.reliability`` gives it.
     """
     return [
-        {"dataset": result.dataset, "split": result.split, **result.content["calibration"]}
+        {
+            "dataset": result.dataset,
+            "split": result.split,
+            "found": _found(result.content.get("raw")),
+            **result.content["calibration"],
+        }
         for result in measured
         if result.content.get("calibration")
     ]
+
+
+def _found(score: Row | None) -> int | None:
+    return score["tp"] + score["fp"] if score else None
 
 
 def looks(seen: Contents) -> list[Row]:

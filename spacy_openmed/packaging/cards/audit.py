@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ... import lineage
 from ...evaluation.ledger import TEST
 from ...tables import markdown
-from .making import runs
 from .material import Material
 from .source import cited
 from .text import Section
@@ -15,7 +15,9 @@ def sections(material: Material) -> Iterator[Section]:
     """Hashes, settings, looks at test, and the files of this card."""
     record = material.record
     backbone = material.adapter.info.backbone
-    seeds = [str(run.get("seed", record["settings"]["optim"]["seed"])) for run in runs(record)]
+    seeds = [
+        str(run.get("seed", record["settings"]["optim"]["seed"])) for run in lineage.runs(record)
+    ]
     facts = {
         "Adapter": f"sha256 `{material.sha256}`",
         "Backbone": f"`{material.backbone}`, sha256 `{backbone.sha256}`",
@@ -25,7 +27,8 @@ def sections(material: Material) -> Iterator[Section]:
         "Training data": f"sha256 `{record['data']['train']}`",
         "Development data": f"sha256 `{record['data']['dev']}`",
         **dict(_evaluated(material)),
-        "Code": f"spacy-openmed {record['spacy_openmed']}",
+        "Code of the training": _code(record),
+        **{f"Code that measured {one}": _code(one.content) for one in material.results},
         "Seeds": ", ".join(seeds),
     }
     yield Section(
@@ -38,6 +41,14 @@ def sections(material: Material) -> Iterator[Section]:
     yield _settings(material)
     yield _looks(material)
     yield _files(material)
+
+
+def _code(made: dict[str, Any]) -> str:
+    """Which code made a file, as the file says."""
+    version = f"spacy-openmed {made['spacy_openmed']}, " if "spacy_openmed" in made else ""
+    if "code" not in made:
+        return f"{version}no hash of it recorded"
+    return f"{version}sha256 of its Python files `{made['code']}`"
 
 
 def _evaluated(material: Material) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,9 @@
 """How an adapter errs: kinds of errors, scores, disturbed text, other corpora."""
 
 from collections.abc import Iterator
+from typing import Any
 
+from ... import lineage
 from ...evaluation.errors import Outcome
 from ...evaluation.report.files import FEWEST_DOCUMENTS
 from ...tables import markdown
@@ -44,7 +46,11 @@ def _errors(material: Material) -> Section:
     rows.append(["all", *(overall[side]["mentions"] for side in ("gold", "predicted"))])
     frequency = [
         [times, one["gold"]["mentions"], percent(one["gold"]["recall"])]
-        for times, one in found.content["by_frequency"].items()
+        for times, one in (found.content["by_frequency"] or {}).items()
+    ]
+    by_frequency = [
+        "Recall by how often a mention's words were annotated with its label in training:",
+        markdown(["times in training", "mentions", "recall"], frequency),
     ]
     return Section(
         "Kinds of errors",
@@ -52,8 +58,7 @@ def _errors(material: Material) -> Section:
             f"On raw text, {where(found.content)}, by what became of each annotated mention and "
             f"of each prediction.",
             markdown(["", "annotated", "predicted"], rows),
-            "Recall by how often a mention's words were annotated with its label in training:",
-            markdown(["times in training", "mentions", "recall"], frequency),
+            *(by_frequency if frequency else []),
             cited([found]),
         ],
         level=3,
@@ -164,7 +169,7 @@ def _cross(material: Material) -> Section:
                 interval(content["raw"]["f1_ci"]) if "f1_ci" in content["raw"] else "",
                 f"{content['conll']['f1']:.2f}" if "conll" in content else "",
                 mentions(content["raw"]),
-                f"{shared['documents']} of {shared['of']}" if shared else "",
+                _shared(shared),
                 f"{rest['f1']:.2f}" if rest else "",
             ]
         )
@@ -181,7 +186,27 @@ def _cross(material: Material) -> Section:
             "share text with the training data, F1 without these stands last.",
             markdown([*head, "documents that share text", "raw F1 without"], rows),
             bullets(reasons.values()),
+            bullets(_seen_before(material)),
             cited(material.cross),
         ],
         level=3,
     )
+
+
+def _shared(found: dict[str, Any]) -> str:
+    if not found:
+        return ""
+    if found["documents"] is None:
+        return "not known"
+    return f"{found['documents']} of {found['of']}"
+
+
+def _seen_before(material: Material) -> Iterator[str]:
+    """Of a corpus whose train the adapter has seen it is no figure on a new one."""
+    before = lineage.datasets(material.record)
+    for name in dict.fromkeys(source.content["dataset"] for source in material.cross):
+        if name in before:
+            yield (
+                f"Training went on from an adapter for `{name}`: its texts and rules are not new "
+                f"to this one ({material.training})."
+            )

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from ... import backbones
+from ... import backbones, lineage
 from ...corpora import registry
 from ...corpora.registry import Dataset
 from ...tables import markdown
-from .making import warm_starts
 from .material import BACKBONES, REGISTRY, Material
 from .source import cited
 from .text import Section
@@ -67,7 +66,7 @@ def _went_on_from(material: Material) -> Section:
     """The corpora of the adapters that its runs went on from."""
     known = registry.with_demos()
     rows = []
-    for start in warm_starts(material.record):
+    for start in lineage.starts(material.record):
         dataset = known.get(start["dataset"])
         if dataset is None:
             rows.append([f"`{start['dataset']}`" if start["dataset"] else "the user's own", ""])

@@ -7,7 +7,7 @@ from ...evaluation.errors import SEEN, UNSEEN
 from ...tables import markdown
 from .material import Material, where
 from .source import cited
-from .text import Section, interval
+from .text import Section, interval, listed
 
 _KINDS = ("raw", "conll")
 
@@ -90,9 +90,20 @@ def _per_label(material: Material) -> Section:
 
 
 def _unseen(material: Material) -> Section:
+    title = "Mentions that training did not have"
     found = material.main_errors
     if found is None:
-        return Section("Mentions that training did not have", [])
+        return Section(title, [])
+    _, *before = found.content["train"]["datasets"]
+    if absent := found.content["train"]["absent"]:
+        names = listed([f"`{name}`" for name in absent])
+        text = (
+            f"Not known: its training went on from an adapter for {names}, and the training data "
+            f"of that was not at hand when errors were counted."
+        )
+        return Section(title, [text, cited([found])], level=3)
+    names = listed([f"`{name}`" for name in before])
+    also = f", that of {names} included, from whose adapter it went on" if before else ""
     rows = [
         [name, one["gold"]["mentions"], percent(one["gold"]["recall"]), percent(one["f1"])]
         for name, one in (
@@ -101,10 +112,10 @@ def _unseen(material: Material) -> Section:
         )
     ]
     return Section(
-        "Mentions that training did not have",
+        title,
         [
             f"On raw text, {where(found.content)}. A mention is new if its words were not "
-            f"annotated with its label anywhere in the training data. F1 is of the annotated "
+            f"annotated with its label anywhere in the training data{also}. F1 is of the annotated "
             f"mentions of a row and the predictions whose words belong to it.",
             markdown(["mentions", "number", "recall", "F1"], rows),
             cited([found]),

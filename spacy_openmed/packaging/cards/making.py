@@ -1,8 +1,9 @@
 """How an adapter was made: what the record of its training says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+from ... import lineage
 from ...tables import markdown
 from .energy import energy_facts
 from .material import Material
@@ -22,16 +23,16 @@ def sections(material: Material) -> Iterator[Section]:
         **({"Warm start": warm} if (warm := _warm_start(record)) else {}),
         "Epochs": "; ".join(
             f"{len(run['epochs'])}, the best on dev kept ({max(_f1s(run)):.2f})"
-            for run in runs(record)
+            for run in lineage.runs(record)
         ),
         "Average": _average(record),
         "Scores": _scores(material.adapter.info.temperature, record.get("calibration")),
         **_consistency(material.adapter.info.consistency, record.get("consistency")),
         **({"Precision": record["precision"]} if "precision" in record else {}),
-        "Duration": f"{record['seconds'] / 60:.0f} minutes",
+        "Duration": f"{record['seconds'] / 60:.0f} minutes{_before(record)}",
         "Made with": f"spacy-openmed {record['spacy_openmed']}",
     }
-    each = "; ".join(", ".join(f"{f1:.2f}" for f1 in _f1s(run)) for run in runs(record))
+    each = "; ".join(", ".join(f"{f1:.2f}" for f1 in _f1s(run)) for run in lineage.runs(record))
     yield Section(
         "Training",
         [
@@ -41,12 +42,6 @@ def sections(material: Material) -> Iterator[Section]:
         ],
     )
     yield _energy(material)
-
-
-def runs(record: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    """The records of the runs that an adapter is the mean of, or its own."""
-    found: Sequence[dict[str, Any]] = record.get("averaged", [record])
-    return found
 
 
 def _f1s(run: dict[str, Any]) -> list[float]:
@@ -60,22 +55,17 @@ def _pretraining(record: dict[str, Any]) -> str:
     return f"sha256 `{record['init_adapter']}`, {_INITS[init]}"
 
 
-def warm_starts(record: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    """The records of the adapters that the runs went on from, each once."""
-    starts = [run["warm_start"] for run in runs(record) if run.get("warm_start")]
-    return list({one["adapter"]: one for one in starts}.values())
-
-
 def _warm_start(record: dict[str, Any]) -> str:
     return "; ".join(
-        f"an adapter for `{one['dataset']}`, hash `{one['adapter']}`" for one in warm_starts(record)
+        f"an adapter for `{one['dataset']}`, hash `{one['adapter']}`"
+        for one in lineage.starts(record)
     )
 
 
 def _average(record: dict[str, Any]) -> str:
     if "averaged" not in record:
         return "no, one run"
-    own = runs(record)
+    own = lineage.runs(record)
     shares = [run.get("share", 1 / len(own)) for run in own]
     parts = f" and shares {', '.join(f'{share:.3g}' for share in shares)}" * (len(set(shares)) > 1)
     return (
@@ -114,17 +104,38 @@ def _consistency(least: float | None, fitted: dict[str, Any] | None) -> dict[str
     return {"Repeated mentions": text}
 
 
+def _before(record: dict[str, Any]) -> str:
+    """The time of the runs before, as far as it is known."""
+    found = lineage.earlier(record)
+    if found is None:
+        return ""
+    times = listed([f"{run['seconds'] / 60:.0f}" for run in found.runs])
+    counted = f", after runs of {times} minutes" if found.runs else ""
+    if found.whole:
+        return counted
+    own = " that are not parts of this average" if "averaged" in record else ""
+    return f"{counted}, without those of what it went on from{own}, which the record does not have"
+
+
 def _energy(material: Material) -> Section:
-    """Of this run and, where it is known, of the pre-training."""
+    """Of this run, of those before it and, where it is known, of the pre-training."""
     own = energy_facts(material.record)
+    runs = lineage.earlier(material.record)
     before = material.pretraining
     earlier = energy_facts(before.content) if before else {}
     rows = [
         *([name, text] for name, text in own.items()),
+        *(
+            [f"A run before: {name[0].lower()}{name[1:]}", text]
+            for run in (runs.runs if runs else ())
+            for name, text in energy_facts(run).items()
+        ),
         *([f"Pre-training: {name[0].lower()}{name[1:]}", text] for name, text in earlier.items()),
     ]
     used = [material.training, *([before] if before and earlier else [])]
     lacking = [] if own else ["the training"]
+    if runs and not runs.whole:
+        lacking.append("the runs of what it went on from, or some of them")
     if material.record["init_adapter"] and not earlier:
         lacking.append("the pre-training")
     return Section(

@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from ... import lineage
 from .material import Material
 
 _METRICS = {"raw": "F1 on raw text", "conll": "F1 on the tokens of the corpus"}
@@ -25,7 +26,7 @@ def metadata(material: Material) -> ModelCardData:
         base_model_relation="adapter" if info.backbone.hub_id else None,
         tags=["spacy", "token-classification", "named-entity-recognition", "biomedical", "lora"],
         pipeline_tag="token-classification",
-        co2_eq_emissions=_emissions(material.record.get("energy")),
+        co2_eq_emissions=_emissions(material.record),
         eval_results=results or None,
         model_name=name(material) if results else None,
     )
@@ -65,17 +66,23 @@ def _dataset_name(material: Material, of: str) -> str:
     return f"{dataset.name}, a part of it" if edition and edition.partial else dataset.name
 
 
-def _emissions(used: dict[str, Any] | None) -> dict[str, Any] | None:
-    """In grams, by codecarbon if it measured, else by TDP."""
+def _emissions(record: dict[str, Any]) -> dict[str, Any] | None:
+    """In grams, by codecarbon if it measured, else by TDP; of the runs before, too, if known."""
+    used = record.get("energy")
     if not used:
         return None
+    before = lineage.earlier(record)
+    every = [used, *(run["energy"] for run in (before.runs if before else ()) if run["energy"])]
     measured = used["codecarbon"]
-    if measured:
-        grams, source = measured["g_co2"], f"codecarbon {measured['version']}"
+    if measured and all(one["codecarbon"] for one in every):
+        amounts = [one["codecarbon"]["g_co2"] for one in every]
+        source = f"codecarbon {measured['version']}"
     else:
-        grams, source = used["tdp_g_co2"], "TDP × hours × carbon intensity, arXiv 2508.01630"
-    if grams is None:
+        amounts = [one["tdp_g_co2"] for one in every]
+        source = "TDP × hours × carbon intensity, arXiv 2508.01630"
+    if None in amounts:
         return None
+    grams = sum(amounts)
     told = {
         "emissions": round(grams, 3),
         "source": source,

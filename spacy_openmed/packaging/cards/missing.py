@@ -26,6 +26,8 @@ def _missing(material: Material) -> Iterator[str]:
         yield "F1 on tokens, as the literature has it: these data come without published tokens."
     if material.main_errors is None:
         yield "Mentions that training did not have, and kinds of errors."
+    elif material.main_errors.content["unseen"] is None:
+        yield "Mentions that training did not have."
     if main is None or not main.content.get("calibration"):
         yield "Calibration: how often entities with a given score are right."
     if material.main_robustness is None:

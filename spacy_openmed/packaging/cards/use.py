@@ -145,14 +145,12 @@ def _rules(material: Material) -> Iterator[str]:
 
 def _new_mentions(material: Material) -> str:
     found = material.main_errors
-    if found is None:
-        return ""
-    new = found.content["unseen"]
-    if new["recall"] is None:
+    new = found and found.content["unseen"]
+    if found is None or not new or new["recall"] is None:
         return ""
     seen = found.content["by_seen"]["seen"]["gold"]["recall"]
     return (
-        f"Of mentions that its own training data did not have it finds {percent(new['recall'])} %, "
+        f"Of mentions that its training data did not have it finds {percent(new['recall'])} %, "
         f"of others {percent(seen)} % ({found})."
     )
 
