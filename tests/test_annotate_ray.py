@@ -227,7 +227,8 @@ def test_workers_that_died_too_often_in_a_row_say_so(
     chosen = options(source, tmp_path / "out.jsonl", adapter, workers=2)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda value: value))
     notes = Deaths()
-    worker = cluster._Worker(chosen, Models.find(chosen), "jsonl", 1, actor(notes))
+    held = actor(notes)
+    worker = cluster._Worker(chosen, Models.find(chosen), "jsonl", 1, held)
     part = Part(0, 2, [Document("d1", DEADLY, [])], last=True)
     batch = pa.table({"part": [part.to_bytes()]})
 
@@ -236,14 +237,13 @@ def test_workers_that_died_too_often_in_a_row_say_so(
 
     with monkeypatch.context() as patch:
         patch.setattr(annotator.Annotator, "annotate", die)
-        patch.setattr(Deaths, "release", lambda *args: None)
-        deaths = 0
-        while worker.notes.in_a_row() < 2 * cluster._DEATHS:
+        # Who is dead tells nobody.
+        patch.setattr(held.release, "remote", lambda *args: None)
+        # The first begin comes before the first death.
+        for _ in range(2 * cluster._DEATHS + 1):
+            assert worker.notes.in_a_row() < 2 * cluster._DEATHS
             with pytest.raises(KeyboardInterrupt):
                 worker(batch)
-            deaths += 1
-    # The first begin came before the first death.
-    assert deaths == 2 * cluster._DEATHS + 1
     assert worker(batch).to_pylist() == [{"result": None}]
     # Others have done something since.
     notes.begin(0, 3, 1)
