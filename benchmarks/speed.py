@@ -95,14 +95,14 @@ def _beside_the_pipeline() -> str:
     )
 
 
+def _percents(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+
+
 def _of_the_machine() -> str:
     engine = result("engine.json")
-    shares = ", ".join(
-        f"{name} {100 * share:.0f} %" for name, share in engine["pipe_of_forward"].items()
-    )
-    tops = ", ".join(
-        f"{name} {100 * share:.0f} %" for name, share in engine["forward_of_matrix_product"].items()
-    )
+    shares = _percents(engine["pipe_of_forward"])
+    tops = _percents(engine["forward_of_matrix_product"])
     return (
         f"`nlp.pipe`, from text to `doc.ents`, as a share of the network alone: {shares}; the "
         f"network as a share of the machine's matrix products: {tops}."
@@ -119,9 +119,7 @@ def _on_a_slower_machine() -> str:
     def products(found: dict[str, Any]) -> str:
         return f"{found['matrix_product_gflops']['bf16']['engine']:.0f}"
 
-    shares = ", ".join(
-        f"{name} {100 * share:.0f} %" for name, share in there["pipe_of_forward"].items()
-    )
+    shares = _percents(there["pipe_of_forward"])
     return (
         f"How far ahead that is depends on the machine. On one that makes {products(there)} "
         f"instead of {products(here)} GFLOP/s of matrix products in bf16, `nlp.pipe` in bf16 is "

@@ -154,9 +154,13 @@ def read(folder: Path) -> Adapter:
     names = [INFO, LORA_CONFIG, LORA_WEIGHTS, HEAD, CARD, TRAINING]
     names += [f"{_PRETRAINING}{path.name}" for path in folder.glob(f"{_PRETRAINING}*")]
     files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    return replace(from_files(files, str(folder)), bundled=backbone_beside(folder))
+
+
+def backbone_beside(folder: Path) -> Path | None:
+    """The backbone that a saved pipeline carries beside the folder of its adapter, if it does."""
     beside = folder.parent / BACKBONE_IN_PIPE
-    bundled = beside if (beside / backbones.CONFIG).is_file() else None
-    return replace(from_files(files, str(folder)), bundled=bundled)
+    return beside if (beside / backbones.CONFIG).is_file() else None
 
 
 def from_files(files: Mapping[str, bytes], source: str) -> Adapter:

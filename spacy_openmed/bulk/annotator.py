@@ -125,9 +125,7 @@ class Models:
 
         source = str(self.folders[name])
         adapter = adapters.from_files(self.files[name], source)
-        # An installed package may carry the backbone beside its adapter.
-        bundle = self.folders[name].parent / "backbone"
-        bundled = bundle if (bundle / backbones.CONFIG).is_file() else None
+        bundled = adapters.backbone_beside(self.folders[name])
         folder = backbones.find(adapter.info.backbone, bundled)
         backbone = shared_backbone(folder, self.device, self.precision)
         backbone.check(adapter, source)
@@ -150,9 +148,11 @@ def _device(options: Options) -> str:
     """
     import torch
 
+    from ..precision import default_device
+
     wanted = options.gpu_id
     if wanted is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return default_device()
     if wanted == -1:
         return "cpu"
     if options.address:
