@@ -29,6 +29,7 @@ overwrite = false
 labels = {}
 precision = "auto"
 compile = false
+keep_merged = false
 batch_wordpieces = 4096
 window = null
 overlap = null

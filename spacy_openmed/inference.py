@@ -12,13 +12,14 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import backbones, engine
+from . import backbones, engine, low_rank
 from .adapters import Adapter
 from .engine.threads import divide, side_by_side, taking_turns
 from .errors import OpenMedError
@@ -38,6 +39,19 @@ from .windows import (
 Floats = NDArray[np.float32]
 # int64[batch, length] ids and attention mask to float32[batch, length, labels]
 Forward = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
+
+
+class Merged(NamedTuple):
+    """What is in an engine's weights besides W0.
+
+    task (frozenset[str]): Modules in whose weights a task's LoRA is.
+    pretrained (frozenset[str]): Those in whose a pre-training's is.
+    pretraining (str | None): Its sha256; "" for none, None while it is not sure.
+    """
+
+    task: frozenset[str]
+    pretrained: frozenset[str]
+    pretraining: str | None
 
 
 class SharedBackbone:
@@ -70,11 +84,9 @@ class SharedBackbone:
         self.positions = positions(encoder)
         self._engine = engine.build(encoder, self.precision, compiled)
         self._active: Adapter | None = None
-        # Modules in whose weights a task's LoRA is, those in whose a pre-training's is, and the
-        # sha256 of that: "" for none, None while it is not sure.
-        self._merged: set[str] = set()
-        self._pretrained: set[str] = set()
-        self._pretraining: str | None = ""
+        self._merged = Merged(frozenset(), frozenset(), "")
+        self._to_keep: WeakSet[Adapter] = WeakSet()
+        self._kept: WeakKeyDictionary[Adapter, tuple[Merged, Any]] = WeakKeyDictionary()
         self.recent = RecentEncodings()
         # torch.compile has one compiler for all threads, a GPU threads of its own.
         self.side_by_side = torch.device(device).type == "cpu" and not compiled
@@ -95,6 +107,10 @@ class SharedBackbone:
                 hidden.float(), adapter.weight.to(self.device), adapter.bias.to(self.device)
             )
         return engine.with_padding(scores, mask)
+
+    def keep(self, adapter: Adapter) -> None:
+        """Have an adapter's merged weights stay in memory, as long as somebody holds it."""
+        self._to_keep.add(adapter)
 
     @contextmanager
     def _turn(self, adapter: Adapter) -> Iterator[None]:
@@ -135,29 +151,36 @@ class SharedBackbone:
         self._alone = taking_turns(self._compiled)
 
     def _activate(self, adapter: Adapter) -> None:
-        """Merge an adapter, and the pre-training that it builds on, into W0."""
+        """Put an adapter's weights in place: those that were kept, or merged anew."""
         self._active = None
+        if adapter in self._kept:
+            self._merged, weights = self._kept[adapter]
+            self._engine.use(weights)
+        else:
+            self._merge(adapter)
+            if adapter in self._to_keep:
+                self._kept[adapter] = self._merged, self._engine.weights()
+        self._active = adapter
+
+    def _merge(self, adapter: Adapter) -> None:
+        """Merge an adapter, and the pre-training that it builds on, into W0."""
         base = {d.path: d for d in adapter.pretraining.deltas()} if adapter.pretraining else {}
         own = {d.path: d for d in adapter.deltas()}
         sha256 = adapter.pretraining.sha256 if adapter.pretraining else ""
+        before = self._merged
 
         def weight(path: str) -> torch.Tensor:
-            found: torch.Tensor = self.encoder.get_submodule(path).weight
-            for deltas in (base, own):
-                if path in deltas:
-                    found = found + deltas[path].matrix(self.device)
-            return found
+            w0 = self.encoder.get_submodule(path).weight
+            return low_rank.merged(w0, [deltas[path] for deltas in (base, own) if path in deltas])
 
         # Adapters share their pre-training as a rule: then it stays where no LoRA is added to it.
-        changed = {*self._merged, *own}
-        if sha256 != self._pretraining:
-            changed |= {*self._pretrained, *base}
+        changed = before.task.union(own)
+        if sha256 != before.pretraining:
+            changed = changed.union(before.pretrained, base)
         # Noted before: what is stopped half-way is made anew by the next adapter.
-        self._merged, self._pretraining = changed, None
-        self._pretrained = {*self._pretrained, *base}
+        self._merged = Merged(changed, before.pretrained.union(base), None)
         self._engine.rebuild(changed, weight)
-        self._merged, self._pretraining, self._pretrained = set(own), sha256, set(base)
-        self._active = adapter
+        self._merged = Merged(frozenset(own), frozenset(base), sha256)
 
     def check(self, adapter: Adapter, source: str) -> None:
         """Refuse an adapter whose matrices do not fit this encoder.

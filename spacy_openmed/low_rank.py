@@ -4,7 +4,7 @@ W = W0 + s·B·A (Hu et al., arXiv 2106.09685, equation 3), s = alpha / r.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import OpenMedError
@@ -41,6 +41,23 @@ class Delta(NamedTuple):
         """RETURNS (float32[rows, columns]): s·B·A."""
         product: torch.Tensor = self.b.to(device).float() @ self.a.to(device).float()
         return product * self.scale
+
+
+def merged(weight: "torch.Tensor", updates: "Sequence[Delta]") -> "torch.Tensor":
+    """A weight with its updates, in one matrix product however many they are.
+
+    weight (float32[rows, columns]): W0, which stays as it is.
+    updates (Sequence[Delta]): Of this weight.
+    RETURNS (float32[rows, columns]): W0 + Σ s·B·A; ``weight`` itself if there are none.
+    """
+    import torch
+
+    if not updates:
+        return weight
+    device = weight.device
+    b = torch.cat([u.b.to(device).float() * u.scale for u in updates], dim=1)
+    a = torch.cat([u.a.to(device).float() for u in updates])
+    return torch.addmm(weight, b, a)
 
 
 def deltas(config: Mapping[str, Any], tensors: "Mapping[str, torch.Tensor]") -> Iterator[Delta]:

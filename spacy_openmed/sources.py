@@ -103,9 +103,13 @@ class AdapterSource:
         with self._loading:
             if self._backbone is None:
                 folder = backbones.find(self.adapters[0].info.backbone, self.bundled)
-                shared = shared_backbone(folder, str(get_torch_default_device()), *self.arithmetic)
+                precision, compiled, kept = self.arithmetic
+                device = str(get_torch_default_device())
+                shared = shared_backbone(folder, device, precision, compiled)
                 for adapter in self.adapters:
                     shared.check(adapter, adapter.info.dataset or "this pipeline")
+                    if kept:
+                        shared.keep(adapter)
                 self._backbone = shared
                 own = self._tokenizer
                 if own is not None and own.to_str() == shared.tokenizer.to_str():
@@ -211,7 +215,8 @@ class CheckpointSource:
             if self._network is None:
                 folder = checkpoints.find(self.checkpoint.ref, self.checkpoint.bundled)
                 device = str(get_torch_default_device())
-                self._network = shared_checkpoint(folder, device, *self.arithmetic)
+                precision, compiled, _ = self.arithmetic
+                self._network = shared_checkpoint(folder, device, precision, compiled)
             return self._network
 
     @property

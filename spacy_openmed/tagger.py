@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ def PeftTokenTagger(
             "batch_wordpieces": 4096,
             "precision": "auto",
             "compile": False,
+            "keep_merged": False,
             "dropout_rate": None,
         },
         shims=[TaggerShim(settings)],
@@ -97,7 +98,7 @@ def forward(
 ) -> tuple[list[Tagged], Callable[[list[Floats]], list[Doc]]]:
     """Encode, cut, run and stitch; in training, remember how to go back."""
     shim = shim_of(model)
-    shim.set_arithmetic(Arithmetic(model.attrs["precision"], model.attrs["compile"]))
+    shim.set_arithmetic(arithmetic_of(model.attrs))
     windowings = shim.in_use.windowings(model.attrs["window"], model.attrs["overlap"])
     encodings = shim.in_use.encode([doc.text for doc in docs])
     batch = model.attrs["batch_wordpieces"]
@@ -117,6 +118,11 @@ def forward(
 
     tagged = [Tagged(e, [rows]) for e, rows in zip(encodings, logits, strict=True)]
     return tagged, back
+
+
+def arithmetic_of(settings: Mapping[str, Any]) -> Arithmetic:
+    """From the component's config, or the model's attributes of the same names."""
+    return Arithmetic(settings["precision"], settings["compile"], settings["keep_merged"])
 
 
 def shim_of(model: TaggerModel) -> "TaggerShim":

@@ -422,6 +422,21 @@ def test_list_of_datasets_merges(adapter, other, monkeypatch):
     assert len(expected) < len(group)
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_merged_weights_are_kept_for_whom_asks(adapter, other, monkeypatch, tmp_path, keep):
+    folders = {"ncbi": adapter, "bc5cdr-chem": other}
+    monkeypatch.setattr(adapters, "find", lambda dataset, backbone=None: folders[dataset])
+    nlp, pipe = make_nlp(dataset=list(folders), keep_merged=keep)
+    plain, _ = make_nlp(dataset=list(folders))
+    found = [offsets(nlp(TEXT).ents) for _ in range(3)]
+    assert found == [offsets(plain(TEXT).ents)] * 3
+    assert len(pipe.shim.backbone._kept) == (2 if keep else 0)
+    nlp.to_disk(tmp_path / "saved")
+    again = spacy.load(tmp_path / "saved")
+    assert offsets(again(TEXT).ents) == found[0]
+    assert again.get_pipe("openmed_ner").cfg["keep_merged"] is keep
+
+
 def test_a_list_of_datasets_cannot_be_trained(adapter, other, monkeypatch):
     folders = {"ncbi": adapter, "bc5cdr-chem": other}
     monkeypatch.setattr(adapters, "find", lambda dataset, backbone=None: folders[dataset])

@@ -142,9 +142,15 @@ def test_a_rebuilt_weight_is_used_and_the_encoder_is_not_touched(
     ids, mask = batch([12, 7])
     engine = make(encoder, precision)
     original = run(engine, ids, mask)
+    at_first = engine.weights()
     engine.rebuild([path], lambda name: other.get_submodule(name).weight)
     found = run(engine, ids, mask)
     assert (found - original).abs().max() > 0.01
+    changed_weights = engine.weights()
+    engine.use(at_first)
+    assert torch.equal(run(engine, ids, mask), original)
+    engine.use(changed_weights)
+    assert torch.equal(run(engine, ids, mask), found)
     assert (found - expected(other, ids, mask)).abs().max() < TOLERANCE[precision]
     engine.rebuild([path], lambda name: encoder.get_submodule(name).weight)
     torch.testing.assert_close(run(engine, ids, mask), original)

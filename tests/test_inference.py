@@ -96,6 +96,40 @@ def test_switching_does_not_drift(backbone: SharedBackbone, pair: list[Adapter])
         np.testing.assert_array_equal(backbone.logits(pair[i % 2], ids, mask), first[i % 2])
 
 
+def test_an_adapter_that_is_kept_is_merged_once(
+    backbone: SharedBackbone, pair: list[Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Adapter] = []
+    merge = SharedBackbone._merge
+
+    def counted(self: SharedBackbone, adapter: Adapter) -> None:
+        made.append(adapter)
+        merge(self, adapter)
+
+    monkeypatch.setattr(SharedBackbone, "_merge", counted)
+    kept, other = pair
+    backbone.keep(kept)
+    ids, mask = batch(False)
+    first = [backbone.logits(adapter, ids, mask) for adapter in pair]
+    for _ in range(3):
+        for adapter, expected in zip(pair, first, strict=True):
+            np.testing.assert_array_equal(backbone.logits(adapter, ids, mask), expected)
+    assert made == [kept, other, other, other, other]
+
+
+def test_an_adapter_that_is_kept_can_be_freed(
+    backbone: SharedBackbone, pair: list[Adapter]
+) -> None:
+    copy = dataclasses.replace(pair[0])
+    backbone.keep(copy)
+    for adapter in (copy, pair[1]):
+        backbone.logits(adapter, *batch(False))
+    gone = weakref.ref(copy)
+    del adapter, copy
+    gc.collect()
+    assert gone() is None and not backbone._kept
+
+
 def test_layers_of_the_last_adapter_are_restored(
     backbone: SharedBackbone, pair: list[Adapter]
 ) -> None:
@@ -262,7 +296,8 @@ def test_whoever_waits_for_another_adapter_comes_before_newcomers(
         waiting.wait(30)
         return plain(*given)
 
-    monkeypatch.setattr(slow, "rebuild", plain.rebuild, raising=False)
+    for name in ("rebuild", "weights", "use"):
+        monkeypatch.setattr(slow, name, getattr(plain, name), raising=False)
     monkeypatch.setattr(backbone, "_engine", slow)
 
     def start(adapter: Adapter) -> threading.Thread:

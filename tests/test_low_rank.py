@@ -83,3 +83,17 @@ def test_matrices_that_do_not_fit_are_refused(tiny_backbone: Path, change: str) 
         plain["rank_pattern"] = {"query" if change == "rank" else "word_embeddings": 3}
     with pytest.raises(OpenMedError, match=r"adapter_model\.safetensors in here"):
         low_rank.check(plain, tensors, "here")
+
+
+def test_several_updates_of_a_weight_at_once() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(6, 5)
+    updates = [
+        low_rank.Delta("x", torch.randn(rank, 5).half(), torch.randn(6, rank).half(), scale)
+        for rank, scale in ((2, 0.5), (3, 2.0))
+    ]
+    before = weight.clone()
+    found = low_rank.merged(weight, updates)
+    torch.testing.assert_close(found, weight + sum(u.matrix() for u in updates))
+    assert torch.equal(weight, before)
+    assert low_rank.merged(weight, []) is weight

@@ -32,6 +32,12 @@ class Engine(Protocol):
         weight (WeightOf): The weight of a module, changed or not.
         """
 
+    def weights(self) -> Any:
+        """What is in effect, for ``use`` to put it back later; ``rebuild`` leaves it as it is."""
+
+    def use(self, weights: Any) -> None:
+        """Put back what ``weights`` gave."""
+
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run a batch.
 

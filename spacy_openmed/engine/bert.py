@@ -30,6 +30,8 @@ _OTHERS = {
 # Matrices of a CPU get so many rows or a multiple of it, the last of them for nothing: of ever new
 # sizes the allocator would keep ever more memory, and oneDNN ever more kernels.
 _ROWS = 128
+# Up to that one of a few sizes: a sentence alone is not to take the time of five.
+_FEW_ROWS = 32
 
 WeightOf = Callable[[str], torch.Tensor]
 
@@ -77,7 +79,6 @@ class BertEngine:
         self.dtype = dtype_of(precision, self.device)
         # Measured on a CPU, where it costs 3 % of the time; on GPUs as it was.
         self.residual = torch.float32 if self.device.type == "cpu" else self.dtype
-        self.rows = _ROWS if self.device.type == "cpu" else 1
         self.heads = encoder.config.num_attention_heads
         # Of embeddings only: what is not here is the encoder's own.
         self._embeddings: dict[str, torch.Tensor] = {}
@@ -112,6 +113,13 @@ class BertEngine:
             if not path.startswith("encoder."):
                 self._embeddings[path] = weight(path)
 
+    def weights(self) -> tuple[list[Layer], dict[str, torch.Tensor]]:
+        return list(self.layers), dict(self._embeddings)
+
+    def use(self, weights: tuple[list[Layer], dict[str, torch.Tensor]]) -> None:
+        layers, embeddings = weights
+        self.layers, self._embeddings = list(layers), dict(embeddings)
+
     def _layer(self, prefix: str) -> Layer:
         """The encoder's own weights."""
         others = {
@@ -140,19 +148,17 @@ class BertEngine:
         paths = [f"{prefix}.{name}" for name in _QKV]
         biases = [self.encoder.get_submodule(path).bias for path in paths]
         scale = (biases[0].numel() // self.heads) ** -0.5
-        scales = (scale, 1.0, 1.0)
-        return linear(
-            torch.cat([weight(path) * s for path, s in zip(paths, scales, strict=True)]),
-            torch.cat([bias * s for bias, s in zip(biases, scales, strict=True)]),
-            self.precision,
-        )
+        weights = [weight(path) for path in paths]
+        # Not in place: they may be the encoder's own.
+        weights[0], biases[0] = weights[0] * scale, biases[0] * scale
+        return linear(torch.cat(weights), torch.cat(biases), self.precision)
 
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         lengths = mask.sum(dim=1).tolist()
         keep = mask.bool()
         places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)[keep]
         total = len(places)
-        more = -total % self.rows
+        more = self._more_rows(total)
         hidden = self._embed(pad(ids[keep], (0, more)), pad(places, (0, more))).to(self.residual)
         # Windows of equal length that follow each other: (length, how many).
         groups = [(length, len(list(same))) for length, same in groupby(lengths)]
@@ -160,6 +166,12 @@ class BertEngine:
             context = attend(self._project(layer.qkv, hidden.to(self.dtype)), groups, self.heads)
             hidden = self._finish(layer, context, hidden)
         return hidden[:total]
+
+    def _more_rows(self, total: int) -> int:
+        """How many to add to so many, which are to be a multiple of ``_ROWS`` on a CPU."""
+        if self.device.type != "cpu":
+            return 0
+        return -total % (_ROWS if total > _ROWS else _FEW_ROWS)
 
     def _embed(self, ids: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         own = self.encoder.embeddings

@@ -39,6 +39,14 @@ class ModuleEngine:
             own = weight(path).detach().to(self.dtype)
             self.encoder.get_submodule(path).weight = _frozen(own)
 
+    def weights(self) -> dict[str, torch.nn.Parameter]:
+        return dict(self.encoder.named_parameters())
+
+    def use(self, weights: dict[str, torch.nn.Parameter]) -> None:
+        for name, parameter in weights.items():
+            path, _, attribute = name.rpartition(".")
+            setattr(self.encoder.get_submodule(path), attribute, parameter)
+
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         # Without padding there is nothing to mask, and attention runs faster.
         padded = not bool(mask.all())
