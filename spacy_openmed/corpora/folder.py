@@ -19,10 +19,10 @@ def default_folder() -> Path:
 def installed(folder: Path, dataset: str) -> bool:
     """Whether a folder has something of a dataset, under its own name."""
     return any(
-        (base / f"{split}{suffix}").is_file()
-        for base in (folder / "ner" / dataset, folder / dataset)
+        path.is_file()
         for split in SPLITS
         for suffix in (".jsonl", ".conll")
+        for path in _under_its_name(folder, dataset, split, suffix)
     )
 
 
@@ -50,16 +50,17 @@ def corpus_file_or_none(folder: Path, dataset: str, split: str, suffix: str) -> 
 
 
 def _candidates(folder: Path, dataset: str, split: str, suffix: str) -> list[Path]:
-    return [
-        base / f"{split}{suffix}" for base in (folder / "ner" / dataset, folder / dataset, folder)
-    ]
+    return [*_under_its_name(folder, dataset, split, suffix), folder / f"{split}{suffix}"]
+
+
+def _under_its_name(folder: Path, dataset: str, split: str, suffix: str) -> list[Path]:
+    return [base / dataset / f"{split}{suffix}" for base in (folder / "ner", folder)]
 
 
 def is_there(folder: Path, dataset: str, split: str) -> bool:
     """Whether ``read_split`` would find a split, under the name of its dataset."""
-    return dataset in registry.with_demos() and any(
-        (base / f"{split}.jsonl").is_file() for base in (folder / "ner" / dataset, folder / dataset)
-    )
+    found = any(path.is_file() for path in _under_its_name(folder, dataset, split, ".jsonl"))
+    return found and dataset in registry.with_demos()
 
 
 def read_split(folder: Path | None, dataset: str, split: str) -> list[Document]:
