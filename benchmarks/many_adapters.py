@@ -108,7 +108,7 @@ def main() -> None:
     kept: list[dict[str, Any]] = []
     for number, dataset in enumerate(every):
         rows.append({"adapters": dataset, **in_process(arguments, [dataset])})
-        # Before, among and after the single ones: the machine is not always as fast.
+        # Among the single ones: the machine is not always as fast.
         if number % 5 == 0:
             together.append(in_process(arguments, every))
             kept.append(in_process(arguments, every, keep=True))
@@ -134,7 +134,10 @@ def main() -> None:
             "all": most["sentence_ms"],
             "all, kept": most_kept["sentence_ms"],
         },
-        kept_memory_ratio=most_kept["peak"] / one["peak"],
+        sentences_memory_ratio={
+            "all": most["sentences_peak"] / one["sentences_peak"],
+            "all, kept": most_kept["sentences_peak"] / one["sentences_peak"],
+        },
     )
     print(f"memory {most['peak'] / one['peak']:.3f}, time {most['seconds'] / one['seconds']:.2f}")
 

@@ -67,12 +67,10 @@ class Arithmetic(NamedTuple):
 
     precision (str): See ``resolve_inference``.
     compiled (bool): Whether torch.compile fuses what is between the matrix products.
-    kept (bool): Whether the merged weights of adapters stay in memory.
     """
 
     precision: str = "auto"
     compiled: bool = False
-    kept: bool = False
 
 
 def attention(precision: str) -> str | None:

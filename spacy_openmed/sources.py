@@ -58,6 +58,9 @@ class Source(Protocol):
         RAISES (OpenMedError): The network cannot read so many wordpieces.
         """
 
+    def keep_merged(self, wanted: bool) -> None:
+        """Whether weights that something was merged into stay in memory; see ``SharedBackbone``."""
+
     def release(self) -> None:
         """Let go of the network; it is loaded again, on the device of then, when needed."""
 
@@ -93,6 +96,7 @@ class AdapterSource:
         self.adapters = list(loaded)
         self.bundled = bundled
         self.arithmetic = Arithmetic()
+        self._keeps = False
         self._tokenizer = tokenizer
         self._backbone: SharedBackbone | None = None
         self._loading = threading.RLock()
@@ -103,13 +107,10 @@ class AdapterSource:
         with self._loading:
             if self._backbone is None:
                 folder = backbones.find(self.adapters[0].info.backbone, self.bundled)
-                precision, compiled, kept = self.arithmetic
-                device = str(get_torch_default_device())
-                shared = shared_backbone(folder, device, precision, compiled)
+                shared = shared_backbone(folder, str(get_torch_default_device()), *self.arithmetic)
                 for adapter in self.adapters:
                     shared.check(adapter, adapter.info.dataset or "this pipeline")
-                    if kept:
-                        shared.keep(adapter)
+                    shared.keep(adapter, self._keeps)
                 self._backbone = shared
                 own = self._tokenizer
                 if own is not None and own.to_str() == shared.tokenizer.to_str():
@@ -148,8 +149,19 @@ class AdapterSource:
             )
         return found
 
+    def keep_merged(self, wanted: bool) -> None:
+        with self._loading:
+            if wanted != self._keeps and self._backbone is not None:
+                for adapter in self.adapters:
+                    self._backbone.keep(adapter, wanted)
+            self._keeps = wanted
+
     def release(self) -> None:
-        self._backbone = None
+        with self._loading:
+            if self._backbone is not None:
+                for adapter in self.adapters:
+                    self._backbone.keep(adapter, False)
+            self._backbone = None
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -215,8 +227,7 @@ class CheckpointSource:
             if self._network is None:
                 folder = checkpoints.find(self.checkpoint.ref, self.checkpoint.bundled)
                 device = str(get_torch_default_device())
-                precision, compiled, _ = self.arithmetic
-                self._network = shared_checkpoint(folder, device, precision, compiled)
+                self._network = shared_checkpoint(folder, device, *self.arithmetic)
             return self._network
 
     @property
@@ -239,6 +250,9 @@ class CheckpointSource:
 
     def windowings(self, window: int | None, overlap: int | None) -> list[Windowing]:
         return [self.network.windowing(window, overlap)]
+
+    def keep_merged(self, wanted: bool) -> None:
+        """Nothing is merged into a checkpoint."""
 
     def release(self) -> None:
         self._network = None

@@ -98,7 +98,7 @@ def forward(
 ) -> tuple[list[Tagged], Callable[[list[Floats]], list[Doc]]]:
     """Encode, cut, run and stitch; in training, remember how to go back."""
     shim = shim_of(model)
-    shim.set_arithmetic(arithmetic_of(model.attrs))
+    shim.configure(model.attrs)
     windowings = shim.in_use.windowings(model.attrs["window"], model.attrs["overlap"])
     encodings = shim.in_use.encode([doc.text for doc in docs])
     batch = model.attrs["batch_wordpieces"]
@@ -118,11 +118,6 @@ def forward(
 
     tagged = [Tagged(e, [rows]) for e, rows in zip(encodings, logits, strict=True)]
     return tagged, back
-
-
-def arithmetic_of(settings: Mapping[str, Any]) -> Arithmetic:
-    """From the component's config, or the model's attributes of the same names."""
-    return Arithmetic(settings["precision"], settings["compile"], settings["keep_merged"])
 
 
 def shim_of(model: TaggerModel) -> "TaggerShim":
@@ -146,6 +141,7 @@ class TaggerShim(PyTorchShim):
         self.settings = settings
         self.source: Source | None = None
         self._arithmetic = Arithmetic()
+        self._keeps = False
         self.loading = threading.RLock()
         # The private network is not thread-safe: training switches its layers' modes.
         self._private = threading.RLock()
@@ -169,15 +165,24 @@ class TaggerShim(PyTorchShim):
         self.source = source
         if source is not None:
             source.arithmetic = self._arithmetic
+            source.keep_merged(self._keeps)
         self._model = None
 
-    def set_arithmetic(self, wanted: Arithmetic) -> None:
-        """How inference computes; see ``SharedBackbone``. Training has its own setting."""
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """How inference computes; see ``SharedBackbone``. Training has settings of its own.
+
+        settings (Mapping): "precision", "compile" and "keep_merged" of the component's config, or
+            the model's attributes of the same names.
+        """
+        wanted = Arithmetic(settings["precision"], settings["compile"])
         if wanted != self._arithmetic:
             self._arithmetic = wanted
             if self.source is not None:
                 self.source.arithmetic = wanted
                 self.source.release()
+        self._keeps = settings["keep_merged"]
+        if self.source is not None:
+            self.source.keep_merged(self._keeps)
 
     def new_adapter(self, types: Sequence[str], backbone: str, windowing: Windowing) -> None:
         """Begin anew: fresh LoRA, fresh head, for texts that are cut like that."""

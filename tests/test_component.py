@@ -430,7 +430,13 @@ def test_merged_weights_are_kept_for_whom_asks(adapter, other, monkeypatch, tmp_
     plain, _ = make_nlp(dataset=list(folders))
     found = [offsets(nlp(TEXT).ents) for _ in range(3)]
     assert found == [offsets(plain(TEXT).ents)] * 3
-    assert len(pipe.shim.backbone._kept) == (2 if keep else 0)
+    backbone = pipe.shim.backbone
+    assert len(backbone._kept) == (2 if keep else 0)
+    pipe.cfg["keep_merged"] = not keep
+    assert offsets(nlp(TEXT).ents) == found[0]
+    assert pipe.shim.backbone is backbone
+    assert len(backbone._kept) == (0 if keep else 2)
+    pipe.cfg["keep_merged"] = keep
     nlp.to_disk(tmp_path / "saved")
     again = spacy.load(tmp_path / "saved")
     assert offsets(again(TEXT).ents) == found[0]

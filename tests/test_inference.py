@@ -19,9 +19,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import make_network
+from networks import make_network, write_pretraining
 
-from spacy_openmed import adapters, backbones, network
+from spacy_openmed import adapters, backbones, network, pretraining
 from spacy_openmed.adapters import Adapter, AdapterInfo
 from spacy_openmed.backbones import BackboneRef
 from spacy_openmed.engine.threads import even, share, side_by_side
@@ -115,6 +115,59 @@ def test_an_adapter_that_is_kept_is_merged_once(
         for adapter, expected in zip(pair, first, strict=True):
             np.testing.assert_array_equal(backbone.logits(adapter, ids, mask), expected)
     assert made == [kept, other, other, other, other]
+
+
+def test_weights_that_were_put_back_half_are_made_anew(
+    backbone: SharedBackbone, pair: list[Adapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, mask = batch(False)
+    kept, other = pair
+    backbone.keep(kept)
+    first = [backbone.logits(adapter, ids, mask) for adapter in pair]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        use = backbone._engine.use
+
+        def interrupted(weights: Any) -> None:
+            use(weights)
+            raise KeyboardInterrupt
+
+        patched.setattr(backbone._engine, "use", interrupted)
+        backbone.logits(kept, ids, mask)
+    small = dataclasses.replace(other, lora=dict(list(other.lora.items())[:2]))
+    alone = SharedBackbone(backbone.folder).logits(small, ids, mask)
+    np.testing.assert_array_equal(backbone.logits(small, ids, mask), alone)
+    for adapter, expected in zip(pair, first, strict=True):
+        np.testing.assert_array_equal(backbone.logits(adapter, ids, mask), expected)
+
+
+def test_what_is_kept_can_be_let_go(backbone: SharedBackbone, pair: list[Adapter]) -> None:
+    ids, mask = batch(False)
+    backbone.keep(pair[0])
+    backbone.logits(pair[0], ids, mask)
+    assert list(backbone._kept) == [pair[0]]
+    backbone.keep(pair[0], False)
+    assert not backbone._kept
+    for adapter in (pair[1], pair[0]):
+        backbone.logits(adapter, ids, mask)
+    assert not backbone._kept
+
+
+def test_adapters_that_are_kept_share_the_embeddings_of_their_pretraining(
+    tiny_backbone: Path, backbone: SharedBackbone, pair: list[Adapter], tmp_path: Path
+) -> None:
+    base = pretraining.read(write_pretraining(tiny_backbone, tmp_path / "pretraining", 1))
+    first, last = (dataclasses.replace(adapter, pretraining=base) for adapter in pair)
+    plain = dataclasses.replace(pair[0])
+    ids, mask = batch(False)
+    alone = [SharedBackbone(tiny_backbone).logits(a, ids, mask) for a in (first, plain, last)]
+    for adapter in (first, plain, last):
+        backbone.keep(adapter)
+    for _ in range(2):
+        for adapter, expected in zip((first, plain, last), alone, strict=True):
+            np.testing.assert_array_equal(backbone.logits(adapter, ids, mask), expected)
+    path = "embeddings.word_embeddings"
+    one, two = (backbone._kept[adapter][1][1][path] for adapter in (first, last))
+    assert one is two
 
 
 def test_an_adapter_that_is_kept_can_be_freed(

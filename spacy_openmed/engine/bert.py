@@ -168,7 +168,7 @@ class BertEngine:
         return hidden[:total]
 
     def _more_rows(self, total: int) -> int:
-        """How many to add to so many, which are to be a multiple of ``_ROWS`` on a CPU."""
+        """How many to add to so many: to a multiple of ``_ROWS``, few to one of ``_FEW_ROWS``."""
         if self.device.type != "cpu":
             return 0
         return -total % (_ROWS if total > _ROWS else _FEW_ROWS)

@@ -40,7 +40,7 @@ class ModuleEngine:
             self.encoder.get_submodule(path).weight = _frozen(own)
 
     def weights(self) -> dict[str, torch.nn.Parameter]:
-        return dict(self.encoder.named_parameters())
+        return dict(self.encoder.named_parameters(remove_duplicate=False))
 
     def use(self, weights: dict[str, torch.nn.Parameter]) -> None:
         for name, parameter in weights.items():
