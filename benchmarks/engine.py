@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budgets", type=int, nargs="+", default=[1024, 2048, 4096])
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16", "int8"])
+    parser.add_argument("--compiled", action="store_true", help="nlp.pipe by torch.compile, too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -160,6 +161,9 @@ def main() -> None:
         name = f"nlp.pipe {precision}"
         config = {"dataset": arguments.adapter, "precision": precision}
         runs[name], found[name] = piped(texts, config)
+        if arguments.compiled:
+            name = f"{name}, compiled"
+            runs[name], found[name] = piped(texts, {**config, "compile": True})
     lengths = [int(row.sum()) for _, mask in batches(shared, texts, 4096) for row in mask]
     work = flops(shared.encoder, lengths)
     with tempfile.TemporaryDirectory() as folder:
