@@ -162,7 +162,7 @@ def _many_adapters() -> str:
         f"and {many['time_ratio']:.1f} times the time of one. A sentence at a time, median: "
         f"{ms['one']:.0f} ms with one adapter, {ms['all']:.0f} ms with all, {ms['all, kept']:.0f} "
         f"ms with `keep_merged`; memory {memory['all']:.2f} and {memory['all, kept']:.2f} times "
-        f"that with one."
+        f"that with one (on the slower machine)."
     )
 
 
