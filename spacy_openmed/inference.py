@@ -181,10 +181,12 @@ class SharedBackbone:
         base = {d.path: d for d in adapter.pretraining.deltas()} if adapter.pretraining else {}
         own = {d.path: d for d in adapter.deltas()}
         sha256 = adapter.pretraining.sha256 if adapter.pretraining else ""
-        same = next((kept for kept in self._kept.values() if kept[0].pretraining == sha256), None)
-        if sha256 != self._merged.pretraining and same is not None:
-            # Whose embeddings then serve both.
-            self._put_back(*same)
+        if sha256 != self._merged.pretraining:
+            for merged, weights in list(self._kept.values()):
+                if merged.pretraining == sha256:
+                    # Whose embeddings then serve both.
+                    self._put_back(merged, weights)
+                    break
         before = self._merged
 
         def weight(path: str) -> torch.Tensor:

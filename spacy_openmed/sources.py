@@ -151,17 +151,19 @@ class AdapterSource:
 
     def keep_merged(self, wanted: bool) -> None:
         with self._loading:
-            if wanted != self._keeps and self._backbone is not None:
-                for adapter in self.adapters:
-                    self._backbone.keep(adapter, wanted)
+            if wanted != self._keeps:
+                self._have_kept(wanted)
             self._keeps = wanted
 
     def release(self) -> None:
         with self._loading:
-            if self._backbone is not None:
-                for adapter in self.adapters:
-                    self._backbone.keep(adapter, False)
+            self._have_kept(False)
             self._backbone = None
+
+    def _have_kept(self, wanted: bool) -> None:
+        if self._backbone is not None:
+            for adapter in self.adapters:
+                self._backbone.keep(adapter, wanted)
 
     def to_data(self) -> dict[str, Any]:
         return {
